@@ -1,0 +1,22 @@
+"""deepclust: any encoder with any clusterer, by name. Importing it does not import torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .core.pipeline import Outcome, run
+    from .core.plan import Request
+
+__version__ = version("deepclust")
+__all__ = ["Outcome", "Request", "__version__", "run"]
+
+_WHERE = {"Outcome": "core.pipeline", "run": "core.pipeline", "Request": "core.plan"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)

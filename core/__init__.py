@@ -1,0 +1,83 @@
+"""The core: interfaces, registry, configuration, data, runs, the training engine.
+
+Everything here is loaded on first use: a plugin's light half imports ``Component`` and ``hookimpl``
+without importing torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .component import Component
+    from .config import setting
+    from .data import Data, Size, Truth, truth_of
+    from .errors import DeepclustError, InvalidData
+    from .hooks import hookimpl
+    from .inference import assign, embed, evaluating
+    from .interfaces import (
+        Clusterer,
+        Dataset,
+        Decodes,
+        Encoder,
+        Evaluator,
+        HasCenters,
+        Place,
+        Result,
+    )
+    from .run import Run
+
+_WHERE = {
+    "Component": "component",
+    "setting": "config",
+    "Data": "data",
+    "Size": "data",
+    "Truth": "data",
+    "truth_of": "data",
+    "DeepclustError": "errors",
+    "InvalidData": "errors",
+    "hookimpl": "hooks",
+    "assign": "inference",
+    "embed": "inference",
+    "evaluating": "inference",
+    "Clusterer": "interfaces",
+    "Dataset": "interfaces",
+    "Decodes": "interfaces",
+    "Encoder": "interfaces",
+    "Evaluator": "interfaces",
+    "HasCenters": "interfaces",
+    "Place": "interfaces",
+    "Result": "interfaces",
+    "Run": "run",
+}
+
+__all__ = [
+    "Clusterer",
+    "Component",
+    "Data",
+    "Dataset",
+    "Decodes",
+    "DeepclustError",
+    "Encoder",
+    "Evaluator",
+    "HasCenters",
+    "InvalidData",
+    "Place",
+    "Result",
+    "Run",
+    "Size",
+    "Truth",
+    "assign",
+    "embed",
+    "evaluating",
+    "hookimpl",
+    "setting",
+    "truth_of",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_WHERE[name]}", __name__), name)

@@ -1,0 +1,38 @@
+"""A named promise of a class: what a plugin offers before anything heavy is imported."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+KINDS = ("encoder", "clusterer", "evaluator", "dataset")
+_NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Component:
+    """A component as a plugin offers it; the class behind it is imported only when a run asks for it.
+
+    name: lower case letters and digits, words joined by hyphens.
+    target: ``"package.module:Class"``.
+    summary: one line for ``deepclust list``.
+    paper: where the method is published, for ``deepclust info``.
+    supervised: True for an encoder that learns from labels; runs that use it say so in their results.
+
+    Raises ValueError for a name or target of another form.
+    """
+
+    name: str
+    target: str
+    summary: str
+    paper: str = ""
+    supervised: bool = False
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(
+                f"component name {self.name!r}: use lower case letters and digits, words joined by hyphens"
+            )
+        if not _TARGET.fullmatch(self.target):
+            raise ValueError(f"component {self.name}: target {self.target!r} is not 'module:Class'")

@@ -1,0 +1,197 @@
+"""Settings: from `key=value` text, TOML or JSON to a frozen dataclass, typed and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import tomllib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from .errors import DeepclustError, InvalidSetting, unknown
+
+T = TypeVar("T")
+
+
+def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
+    """A field of a component's ``Config``: its default, one line of help, and its inclusive range."""
+    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One setting of a component as ``deepclust info`` shows it."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+def describe(config: type[Any]) -> list[Setting]:
+    """The settings of a ``Config``, in their order."""
+    hints = typing.get_type_hints(config)
+    return [
+        Setting(f.name, type_name(hints[f.name]), f.default, f.metadata.get("help", ""))
+        for f in dataclasses.fields(config)
+    ]
+
+
+def presets(config: type[Any]) -> Mapping[str, Mapping[str, Any]]:
+    """The named bundles of settings that a ``Config`` keeps in its class variable ``PRESETS``."""
+    found: Mapping[str, Mapping[str, Any]] = getattr(config, "PRESETS", {})
+    return found
+
+
+def build(config: type[T], values: Mapping[str, Any], part: str) -> T:
+    """An instance of ``config`` from values that are text or already typed.
+
+    values: settings by name; ``preset`` names one of the Config's ``PRESETS``, which stand between
+    the defaults and the other values. part: the name that the settings go by, for messages.
+
+    Raises UnknownName for a setting or preset that does not exist, InvalidSetting for a value of
+    the wrong type or outside its range.
+    """
+    fields = {f.name: f for f in dataclasses.fields(config)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(config)
+    bundles = presets(config)
+    chosen: dict[str, Any] = {}
+    given = dict(values)
+    if bundles and "preset" in given:
+        name = str(given.pop("preset"))
+        if name not in bundles:
+            raise unknown(f"preset of {part}", name, bundles)
+        chosen.update(bundles[name])
+    known = [*fields, "preset"] if bundles else list(fields)
+    for key, value in given.items():
+        if key not in fields:
+            raise unknown("setting", f"{part}.{key}", [f"{part}.{name}" for name in known])
+        chosen[key] = convert(value, hints[key], f"{part}.{key}")
+    for key, value in chosen.items():
+        low, high = fields[key].metadata.get("low"), fields[key].metadata.get("high")
+        numbers = value if isinstance(value, tuple) else (value,)
+        for number in numbers:
+            if isinstance(number, (int, float)) and not isinstance(number, bool):
+                _check_range(number, low, high, f"{part}.{key}")
+    return config(**chosen)
+
+
+def _check_range(number: float, low: float | None, high: float | None, name: str) -> None:
+    if (low is not None and number < low) or (high is not None and number > high):
+        if low is not None and high is not None:
+            bounds = f"from {low} to {high}"
+        else:
+            bounds = f"{low} or more" if low is not None else f"{high} or less"
+        raise InvalidSetting(f"{name} is {number}, but it must be {bounds}.")
+
+
+def convert(value: Any, hint: Any, name: str) -> Any:
+    """``value`` as the type ``hint``: text is parsed, a value of a file must already fit.
+
+    Raises InvalidSetting where it does not.
+    """
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if type(None) in arguments and (value is None or value in ("none", "None", "")):
+            return None
+        inner = next(a for a in arguments if a is not type(None))
+        return convert(value, inner, name)
+    if origin is Literal:
+        if value not in arguments:
+            choices = ", ".join(map(str, arguments))
+            raise InvalidSetting(f"{name} is '{value}', but it must be one of: {choices}.")
+        return value
+    if origin is tuple:
+        items = value.split(",") if isinstance(value, str) else value
+        if isinstance(items, (list, tuple)):
+            return tuple(convert(item, arguments[0], name) for item in items if item != "")
+    elif hint is bool:
+        text = str(value).lower()
+        if text in ("true", "yes", "on", "1"):
+            return True
+        if text in ("false", "no", "off", "0"):
+            return False
+    elif hint is int:
+        if isinstance(value, int) and not isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            try:
+                return int(value.replace("_", ""))
+            except ValueError:
+                pass
+    elif hint is float:
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except ValueError:
+                pass
+            else:
+                if math.isfinite(number):
+                    return number
+    elif hint is str:
+        if isinstance(value, str):
+            return value
+    else:
+        raise TypeError(f"{name}: settings of type {hint} are not supported")
+    raise InvalidSetting(f"{name} is '{value}', but it must be {_article(type_name(hint))}.")
+
+
+def type_name(hint: Any) -> str:
+    """How a setting's type is shown to users."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        inner = " or ".join(type_name(a) for a in arguments if a is not type(None))
+        return f"{inner} or none" if type(None) in arguments else inner
+    if origin is Literal:
+        return " | ".join(map(str, arguments))
+    if origin is tuple:
+        return f"list of {type_name(arguments[0])}"
+    return {int: "integer", float: "number", bool: "true | false", str: "text"}.get(hint, str(hint))
+
+
+def _article(name: str) -> str:
+    if name == "true | false":
+        return "true or false"
+    return f"an {name}" if name[0] in "aeiou" else f"a {name}"
+
+
+def parse_assignments(texts: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """``["encoder.epochs=50"]`` as ``{"encoder": {"epochs": "50"}}``.
+
+    Raises InvalidSetting for text of another form.
+    """
+    parts: dict[str, dict[str, Any]] = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        part, dot, name = key.strip().partition(".")
+        if not (equals and dot and part and name):
+            raise InvalidSetting(
+                f"the setting '{text}' is not of the form part.key=value, for example encoder.batch_size=128."
+            )
+        parts.setdefault(part, {})[name] = value.strip()
+    return parts
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file.
+
+    Raises DeepclustError where it is not there or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise DeepclustError(f"the file '{path}' cannot be read: {error.strerror}.") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise DeepclustError(f"the file '{path}' is not valid TOML: {error}.") from error
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON values: what ``build`` takes again."""
+    return {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(config).items()
+    }

@@ -1,0 +1,169 @@
+"""The samples of a run: on the device, in memory or memory-mapped, with the truth set apart."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import InvalidData, LabelsHidden
+
+Size = tuple[int, ...]
+CHUNK_BYTES = 64 * 2**20  # of samples looked at in one go
+HASHED_BYTES = 2**30  # above this the fingerprint samples the data
+
+
+@dataclass(frozen=True)
+class Truth:
+    """The true classes: ``labels`` (N,) int64 from 0, -1 where unknown; ``names`` of the classes."""
+
+    labels: np.ndarray
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Data:
+    """Samples without labels.
+
+    x: (N, *shape), uint8 (images, (C, H, W)) or float32; it may be memory-mapped.
+    device: where ``batch`` delivers.
+    description: one line that names the data, their split included.
+    files: a name for each sample, where there are any.
+
+    The truth is kept apart: ``truth`` raises LabelsHidden unless this object was made to reveal it.
+    """
+
+    x: Tensor
+    description: str
+    device: torch.device = torch.device("cpu")
+    files: Sequence[str] | None = None
+    revealed: Truth | None = None
+    sealed: bool = False
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    @property
+    def shape(self) -> Size:
+        """The shape of one sample."""
+        return tuple(self.x.shape[1:])
+
+    def batch(self, index: Tensor) -> Tensor:
+        """The samples at ``index`` (B,) as float32 on the device; bytes become 0 to 1.  # (B, *shape)"""
+        return self._deliver(self.x.index_select(0, index.to(self.x.device)))
+
+    def slice(self, start: int, stop: int) -> Tensor:
+        """The samples from ``start`` to ``stop`` as ``batch`` gives them."""
+        return self._deliver(self.x[start:stop])
+
+    def _deliver(self, rows: Tensor) -> Tensor:
+        if rows.device != self.device:
+            rows = rows.pin_memory().to(self.device, non_blocking=True)
+        if rows.dtype == torch.uint8:
+            return rows.to(torch.float32).div_(255)
+        return rows
+
+    @property
+    def truth(self) -> Truth | None:
+        """The true classes, or None where the data have none.
+
+        Raises LabelsHidden on the data that an unsupervised ``fit`` is given.
+        """
+        if self.sealed:
+            raise LabelsHidden(
+                "labels never reach an unsupervised fit: a component that learns from labels "
+                "must say so in its Component record (supervised=True)."
+            )
+        return self.revealed
+
+    def seal(self) -> Data:
+        """The same samples with the truth taken out: what an unsupervised ``fit`` is given."""
+        return replace(self, revealed=None, sealed=True)
+
+    def to(self, device: torch.device, budget: float = 0.5) -> Data:
+        """The data for a device: moved there where they take at most ``budget`` of its free memory."""
+        x = self.x
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if x.nbytes <= budget * free:
+                x = x.to(device)
+        return replace(self, x=x, device=device)
+
+    def mean_square(self) -> float:
+        """The mean square of all values, on the scale of ``batch``."""
+        total = 0.0
+        for start, stop in self._chunks():
+            total += float(self.slice(start, stop).square().sum(dtype=torch.float64))
+        return total / self.x.numel()
+
+    def fingerprint(self) -> str:
+        """BLAKE2 of shape, type and values; above 1 GiB of 4 096 evenly spaced samples only."""
+        digest = hashlib.blake2b(digest_size=16)
+        digest.update(f"{tuple(self.x.shape)} {self.x.dtype}".encode())
+        if self.x.nbytes > HASHED_BYTES:
+            index = torch.linspace(0, len(self) - 1, 4096).long()
+            digest.update(self.x.index_select(0, index).contiguous().numpy())
+            return digest.hexdigest()
+        for start, stop in self._chunks():
+            digest.update(self.x[start:stop].contiguous().numpy())
+        return digest.hexdigest()
+
+    def check(self, n_clusters: int) -> None:
+        """Raise InvalidData for no samples, too few for ``n_clusters``, or values that are not finite."""
+        if len(self) == 0 or self.x[0].numel() == 0:
+            raise InvalidData(f"{self.description}: the data are empty, shape {tuple(self.x.shape)}.")
+        if n_clusters < 2 or n_clusters > len(self):
+            raise InvalidData(
+                f"{n_clusters} clusters were asked for, but {self.description} has {len(self)} "
+                f"samples: --clusters must be from 2 to {len(self)}."
+            )
+        if self.x.dtype == torch.uint8:
+            return
+        bad, first = 0, None
+        for start, stop in self._chunks():
+            wrong = ~torch.isfinite(self.x[start:stop])
+            if count := int(wrong.sum()):
+                if first is None:
+                    first = wrong.nonzero()[0].tolist()
+                    first[0] += start
+                bad += count
+        if first is not None:
+            value = float(self.x[tuple(first)])
+            raise InvalidData(
+                f"{self.description}: {bad} values are not finite, the first is {value} in "
+                f"sample {first[0]} at position {tuple(first[1:])} (counted from 0); "
+                "remove or fill these values first."
+            )
+
+    def _chunks(self) -> list[tuple[int, int]]:
+        rows = max(1, CHUNK_BYTES // max(1, self.x[0].numel() * self.x.element_size()))
+        return [(i, min(i + rows, len(self))) for i in range(0, len(self), rows)]
+
+
+def truth_of(labels: np.ndarray, names: Sequence[str] | None = None) -> Truth:
+    """A Truth from any ids: integers, text or floats that are whole numbers; -1 stays unknown.
+
+    names: one for each class, in the order of the sorted ids.
+    Raises InvalidData for labels that are not (N,) or cannot be ids.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim == 2 and 1 in labels.shape:
+        labels = labels.reshape(-1)
+    if labels.ndim != 1 or labels.dtype.kind not in "iubfUS":
+        raise InvalidData(
+            f"the labels have shape {labels.shape} and type {labels.dtype}; "
+            "one integer or one text for each sample is needed."
+        )
+    if labels.dtype.kind == "f":
+        if not np.all(labels == np.round(labels)):
+            raise InvalidData("the labels are fractions; class ids must be whole numbers or texts.")
+        labels = labels.astype(np.int64)
+    unlabelled = labels == -1 if labels.dtype.kind == "i" else np.zeros(len(labels), bool)
+    ids, codes = np.unique(labels[~unlabelled], return_inverse=True)
+    full = np.full(len(labels), -1, dtype=np.int64)
+    full[~unlabelled] = codes
+    return Truth(full, tuple(names) if names is not None else tuple(str(i) for i in ids))

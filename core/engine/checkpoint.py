@@ -1,0 +1,74 @@
+"""States on disk: written whole or not at all, checked when read, loaded without unpickling code."""
+
+from __future__ import annotations
+
+import pickle
+import random
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import DeepclustError
+from ..files import replacing
+
+SNAPSHOT_NAME = "snapshot.pt"  # the file in a training's folder that it resumes from
+
+
+def save(state: dict[str, Any], path: Path) -> None:
+    """Write a nested dict of tensors and plain values, with a CRC-32 of each record."""
+    with replacing(path) as file:
+        torch.save(state, file)
+
+
+def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+    """Read what ``save`` wrote.
+
+    Raises DeepclustError where the file is damaged: torch's own reader does not look at the CRCs.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"record {damaged} does not match its checksum")
+        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+    except (
+        zipfile.BadZipFile, pickle.UnpicklingError, RuntimeError, EOFError,
+        ValueError, KeyError, NotImplementedError, UnicodeDecodeError,
+    ) as error:  # fmt: skip
+        raise DeepclustError(
+            f"the snapshot '{path}' is damaged ({str(error).splitlines()[0]}); "
+            "delete it to train this stage again."
+        ) from error
+    return state
+
+
+def rng_state() -> dict[str, Any]:
+    """The states of all global random generators: torch on each device, NumPy, Python."""
+    name, keys, position, has_gauss, gauss = np.random.get_state(legacy=True)
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "numpy": (name, torch.from_numpy(keys.astype(np.int64)), position, has_gauss, gauss),
+        "python": random.getstate(),
+    }
+
+
+def set_rng_state(state: dict[str, Any]) -> None:
+    """Put the generators back to ``rng_state``'s states."""
+    torch.set_rng_state(state["torch"].cpu())
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    name, keys, position, has_gauss, gauss = state["numpy"]
+    np.random.set_state((name, keys.cpu().numpy().astype(np.uint32), position, has_gauss, gauss))
+    version, internal, gauss_next = state["python"]
+    random.setstate((version, tuple(internal), gauss_next))
+
+
+def seed_everything(seed: int) -> None:
+    """Seed all global random generators."""
+    torch.manual_seed(seed)
+    np.random.seed(seed % 2**32)
+    random.seed(seed)

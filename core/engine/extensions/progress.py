@@ -1,0 +1,76 @@
+"""Progress on the console: a bar with rate and time left, or one line at the end of each training."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING
+
+from .extension import READER, Extension
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from ..trainer import Trainer
+
+
+class ConsoleProgress(Extension):
+    """A rich bar on standard error where that is a terminal; in any case one line at the end."""
+
+    priority = READER
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def initialize(self, trainer: Trainer) -> None:
+        if not sys.stderr.isatty():
+            return
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed}/{task.total}"),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[values]}"),
+            console=Console(stderr=True),
+            transient=True,
+            refresh_per_second=4,
+        )
+        self._bar.start()
+        self._task = self._bar.add_task(
+            trainer.name, total=trainer.total_iterations, completed=trainer.iteration,
+            rate="", values="",
+        )  # fmt: skip
+        self._first = trainer.iteration
+        self._start = trainer.seconds
+
+    def __call__(self, trainer: Trainer) -> None:
+        if self._bar is not None and self._task is not None:
+            seconds = trainer.seconds - self._start
+            steps = (trainer.iteration - self._first) / seconds if seconds > 0 else 0.0
+            rate = f"{steps:,.0f} it/s, {steps * trainer.updater.batches.size:,.0f} samples/s"
+            self._bar.update(self._task, completed=trainer.iteration, rate=rate, values=_values(trainer.line))
+
+    def finish(self, trainer: Trainer) -> None:
+        self._stop()
+        print(
+            f"  {trainer.name}: {trainer.iteration} iterations ({trainer.stop_reason}), "
+            f"{trainer.seconds:.1f} s{_values(trainer.line, ', ')}",
+            file=sys.stderr,
+        )
+
+    def close(self, trainer: Trainer) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def _values(line: dict[str, float], before: str = "") -> str:
+    shown = [f"{k} {v:.4g}" for k, v in line.items() if k not in ("iteration", "epoch", "seconds")]
+    return before + ", ".join(shown) if shown else ""

@@ -1,0 +1,156 @@
+"""What a component is: the classes that plugins implement, and the abilities some of them have."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+
+import numpy as np
+from torch import Tensor, nn
+
+from .data import Data, Size, Truth
+
+if TYPE_CHECKING:
+    from .run import Run
+
+
+class Encoder(nn.Module, ABC):
+    """Maps samples to a latent space; B batch, N samples, D latent, K clusters.
+
+    ``Config`` is a frozen dataclass made of ``deepclust.core.setting`` fields.
+    """
+
+    Config: ClassVar[type[Any]]
+    latent_dim: int
+
+    def __init__(self, config: Any, shape: Size) -> None:
+        super().__init__()
+
+    @abstractmethod
+    def fit(self, data: Data, run: Run) -> Self:
+        """Train on ``data`` through ``run.train(stage, updater, ...)``."""
+
+    @abstractmethod
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples as ``Data.batch`` gives them (B, *shape) to codes (B, D)."""
+
+
+class Clusterer(nn.Module, ABC):
+    """Sorts codes into clusters, and may refine the encoder while it learns to.
+
+    ``needs`` lists the abilities (protocols of this module) that its encoder must have.
+    """
+
+    Config: ClassVar[type[Any]]
+    needs: ClassVar[tuple[type[Any], ...]] = ()
+
+    def __init__(self, config: Any, n_clusters: int) -> None:
+        super().__init__()
+        self.n_clusters = n_clusters
+
+    @abstractmethod
+    def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
+        """Learn the clusters of ``encoder``'s codes of ``data``."""
+
+    @abstractmethod
+    def forward(self, z: Tensor) -> Tensor:
+        """Codes (B, D) to soft assignments (B, K), rows that sum to 1."""
+
+    def predict(self, z: Tensor) -> Tensor:
+        """Codes (B, D) to labels (B,) int64 in [0, K): the largest soft assignment."""
+        labels: Tensor = self(z).argmax(dim=1)
+        return labels
+
+
+@dataclass(frozen=True)
+class Result:
+    """What evaluators look at, for the N samples that were scored.
+
+    z: (N, D) codes. labels: (N,) clusters. confidence: (N,) the largest soft assignment.
+    truth: None where there is none. folder: where figures and tables go.
+    """
+
+    z: np.ndarray
+    labels: np.ndarray
+    confidence: np.ndarray
+    n_clusters: int
+    truth: Truth | None
+    data: Data
+    encoder: Encoder
+    clusterer: Clusterer
+    folder: Path
+    seed: int
+
+
+class Evaluator(ABC):
+    """Scores a result; it may also write figures and tables into ``result.folder``."""
+
+    Config: ClassVar[type[Any]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def evaluate(self, result: Result) -> Mapping[str, float | Sequence[int]]:
+        """Scores by name, in the order in which they are shown; counts may be lists."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where data sets are looked for: ``root`` and whether what is missing may be downloaded."""
+
+    root: Path
+    download: bool = False
+
+
+class Dataset(ABC):
+    """Loads samples and, where there are any, their true classes."""
+
+    Config: ClassVar[type[Any]]
+    n_clusters: ClassVar[int | None] = None  # the number of clusters where the user names none
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    @abstractmethod
+    def load(self, place: Place) -> Data:
+        """The data on the CPU.
+
+        Raises InvalidData where they are missing, with the files expected and how to get them.
+        """
+
+
+@runtime_checkable
+class Decodes(Protocol):
+    """The ability to map codes back to samples: reconstructions, denoised pictures, IDEC."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Codes (B, D) to samples (B, *shape) on the scale of ``Data.batch``."""
+        ...
+
+
+@runtime_checkable
+class HasCenters(Protocol):
+    """The ability to name one point of the latent space for each cluster."""
+
+    centers: Tensor  # (K, D)
+
+
+ABILITIES: dict[type[Any], str] = {
+    Decodes: "decode(z)",
+    HasCenters: "centers",
+}
+
+
+def has_ability(component: type[Any], ability: type[Any]) -> bool:
+    """Whether a class has an ability: each of its methods, or the annotated attribute."""
+    names = [n for n in vars(ability) if not n.startswith("_")] + list(
+        getattr(ability, "__annotations__", {})
+    )
+    return all(
+        hasattr(component, n) or any(n in getattr(c, "__annotations__", {}) for c in component.__mro__)
+        for n in names
+    )

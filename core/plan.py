@@ -1,0 +1,170 @@
+"""Which experiment was asked for: names and settings resolved to classes and configs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from . import config as configs
+from .errors import DeepclustError, ImpossiblePair, InvalidSetting, unknown
+from .registry import Entry, Registry
+
+ARRAY = "array"  # the data set that reads what a path names
+
+
+@dataclass(frozen=True)
+class Request:
+    """An experiment as a user asks for it; ``settings`` by part: encoder, clusterer, data, an evaluator."""
+
+    encoder: str = "sdae"
+    clusterer: str = "dec"
+    data: str = "digits"
+    evaluators: tuple[str, ...] = ("clustering",)
+    clusters: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    epochs_scale: float = 1.0
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One component of a plan: where it comes from, its class and its config."""
+
+    entry: Entry
+    cls: type[Any]
+    config: Any
+
+    def record(self) -> dict[str, Any]:
+        """Name and settings as plain values."""
+        return {"name": self.entry.component.name, "settings": configs.to_dict(self.config)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment whose names and settings are known to be right."""
+
+    request: Request
+    data: Chosen
+    encoder: Chosen
+    clusterer: Chosen
+    evaluators: tuple[Chosen, ...]
+
+
+def resolve(request: Request, registry: Registry) -> Plan:
+    """Find the classes, build the configs, and check that the pair can work.
+
+    Raises UnknownName, InvalidSetting, BrokenPlugin or ImpossiblePair.
+    """
+    if not (math.isfinite(request.epochs_scale) and request.epochs_scale > 0):
+        raise InvalidSetting(f"epochs-scale is {request.epochs_scale}, but it must be above 0.")
+    if not 0 <= request.seed < 2**63:
+        raise InvalidSetting(f"the seed is {request.seed}, but it must be from 0 to 2^63 - 1.")
+    if request.clusters is not None and request.clusters < 2:
+        raise InvalidSetting(f"{request.clusters} clusters were asked for: 2 or more are needed.")
+    parts = ["data", "encoder", "clusterer", *request.evaluators]
+    for part in request.settings:
+        if part not in parts:
+            raise unknown("part with settings", part, parts)
+
+    def choose(part: str, kind: str, name: str, **more: Any) -> Chosen:
+        entry = registry.find(kind, name)
+        cls = registry.load(kind, name)
+        values = {**request.settings.get(part, {}), **more}
+        return Chosen(entry, cls, configs.build(cls.Config, values, part))
+
+    plan = Plan(
+        request,
+        data=_choose_data(request, registry, choose),
+        encoder=choose("encoder", "encoder", request.encoder),
+        clusterer=choose("clusterer", "clusterer", request.clusterer),
+        evaluators=tuple(choose(name, "evaluator", name) for name in request.evaluators),
+    )
+    check_pair(plan, registry)
+    return plan
+
+
+def _choose_data(request: Request, registry: Registry, choose: Callable[..., Chosen]) -> Chosen:
+    names = [e.component.name for e in registry.entries("dataset")]
+    if request.data in names and request.data != ARRAY:
+        return choose("data", "dataset", request.data)
+    path = Path(request.data).expanduser()
+    if path.exists():
+        return choose("data", "dataset", ARRAY, path=str(path.resolve()))
+    if path.suffix or len(path.parts) > 1:
+        raise DeepclustError(
+            f"the data path '{request.data}' does not exist (looked in '{Path.cwd()}'); "
+            "give a .npy or .npz file, or the name of a data set from `deepclust list dataset`."
+        )
+    raise unknown("data set or path", request.data, [n for n in names if n != ARRAY])
+
+
+def check_pair(plan: Plan, registry: Registry) -> None:
+    """Raise ImpossiblePair where the clusterer needs an ability that the encoder has not."""
+    from .interfaces import ABILITIES, has_ability
+
+    missing = [a for a in plan.clusterer.cls.needs if not has_ability(plan.encoder.cls, a)]
+    if not missing:
+        return
+    able: list[str] = []
+    for entry in registry.entries("encoder"):
+        try:
+            cls = registry.load("encoder", entry.component.name)
+        except DeepclustError:
+            continue  # a broken plugin is no alternative
+        if all(has_ability(cls, a) for a in plan.clusterer.cls.needs):
+            able.append(entry.component.name)
+    raise ImpossiblePair(
+        f"clusterer '{plan.request.clusterer}' needs an encoder with "
+        f"{', '.join(ABILITIES.get(a, a.__name__) for a in missing)}, "
+        f"which encoder '{plan.request.encoder}' has not. "
+        f"Encoders that have it: {', '.join(able) or 'none is installed'}."
+    )
+
+
+def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Request:
+    """A Request from a configuration file's tables and the command line's values, which win.
+
+    The file's table ``run`` holds what stands outside the parts: encoder, clusterer, data,
+    evaluators, clusters, seed, device, precision, epochs_scale; each other table is a part.
+
+    Raises UnknownName or InvalidSetting.
+    """
+    plain = dict(tables.get("run", {}))
+    known = configs.describe(_RunTable)
+    values = configs.to_dict(configs.build(_RunTable, plain, "run"))
+    values = {k: v for k, v in values.items() if k in plain}
+    settings: dict[str, dict[str, Any]] = {}
+    sources: Sequence[Mapping[str, Any]] = (tables, overrides.get("settings", {}))
+    for source in sources:
+        for part, table in source.items():
+            if part == "run" and source is tables:
+                continue
+            if not isinstance(table, Mapping):
+                names = ", ".join(s.name for s in known)
+                raise InvalidSetting(
+                    f"'{part}' stands outside a table in the configuration file; "
+                    f"[run] takes {names}; [encoder], [clusterer] and [data] take settings."
+                )
+            settings.setdefault(part, {}).update(table)
+    values.update({k: v for k, v in overrides.items() if v is not None and k != "settings"})
+    if "evaluators" in values:
+        values["evaluators"] = tuple(values["evaluators"])
+    return Request(**values, settings=settings)
+
+
+@dataclass(frozen=True)
+class _RunTable:
+    encoder: str = "sdae"
+    clusterer: str = "dec"
+    data: str = "digits"
+    evaluators: tuple[str, ...] = ("clustering",)
+    clusters: int | None = None
+    seed: int = 0
+    device: str = "auto"
+    precision: str = "auto"
+    epochs_scale: float = 1.0

@@ -1,0 +1,170 @@
+"""Which components are there: finds plugins, keeps broken ones from harming others, looks names up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+
+from . import hooks
+from .component import KINDS, Component
+from .errors import BrokenPlugin, unknown
+
+GROUP = "deepclust"
+BLOCK = "DEEPCLUST_BLOCK"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component with where it comes from: the plugin (entry point), its distribution and version."""
+
+    kind: str
+    component: Component
+    plugin: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that could not be used, and why."""
+
+    plugin: str
+    distribution: str
+    reason: str
+
+
+class Registry:
+    """The components that the installed plugins offer, each plugin loaded on its own.
+
+    points: the entry points to load, by default those of the group ``deepclust``. A plugin whose
+    entry point or distribution is named in the environment variable ``DEEPCLUST_BLOCK`` (separated
+    by commas) is left out. A plugin that raises is kept in ``failures`` and offers nothing.
+    """
+
+    def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
+        self.failures: list[Failure] = []
+        self._entries: list[Entry] = []
+        self._manager = pluggy.PluginManager(hooks.PROJECT)
+        self._manager.add_hookspecs(hooks)
+        blocked = {name.strip() for name in os.environ.get(BLOCK, "").split(",")}
+        found = entry_points(group=GROUP) if points is None else points
+        for point in sorted(found, key=lambda p: (p.name, _source(p))):
+            if point.name not in blocked and _source(point)[0] not in blocked:
+                self._load(point)
+
+    def _load(self, point: EntryPoint) -> None:
+        distribution, version = _source(point)
+        try:
+            plugin = point.load()
+            self._manager.register(plugin, name=point.name)
+            try:
+                self._manager.check_pending()
+                offered = [
+                    Entry(kind, component, point.name, distribution, version)
+                    for kind in KINDS
+                    for component in self._offers(plugin, kind)
+                ]
+            except BaseException:
+                self._manager.unregister(plugin)
+                raise
+        except (
+            Exception,
+            SystemExit,
+        ) as error:  # a plugin may fail in any way; the rest must go on
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            self.failures.append(Failure(point.name, distribution, reason))
+        else:
+            self._entries += offered
+
+    def _offers(self, plugin: object, kind: str) -> list[Component]:
+        caller = getattr(self._manager.hook, f"deepclust_{kind}s")
+        offers: list[Component] = []
+        for impl in caller.get_hookimpls():
+            if impl.plugin is plugin:
+                offers += impl.function()
+        for offer in offers:
+            if not isinstance(offer, Component):
+                raise TypeError(f"deepclust_{kind}s yields {offer!r}, which is not a Component")
+        return offers
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """The components of one kind (or all), sorted by kind and name."""
+        chosen = [e for e in self._entries if kind in (None, e.kind)]
+        return sorted(chosen, key=lambda e: (KINDS.index(e.kind), e.component.name, e.plugin))
+
+    def find(self, kind: str, name: str) -> Entry:
+        """The one component of that kind and name.
+
+        Raises UnknownName with the nearest name, or BrokenPlugin where two plugins offer it.
+        """
+        entries = [e for e in self._entries if e.kind == kind and e.component.name == name]
+        if not entries:
+            advice = "`deepclust list` shows what is installed."
+            if self.failures:
+                broken = ", ".join(f.plugin for f in self.failures)
+                advice = f"Broken plugins: {broken}; `deepclust list` shows why."
+            raise unknown(kind, name, {e.component.name for e in self.entries(kind)}, advice)
+        if len(entries) > 1:
+            who = " and ".join(f"plugin '{e.plugin}' ({e.distribution} {e.version})" for e in entries)
+            raise BrokenPlugin(
+                f"{kind} '{name}' is offered by {who}; leave one out by setting {BLOCK}={entries[-1].plugin}"
+            )
+        return entries[0]
+
+    def load(self, kind: str, name: str) -> type[Any]:
+        """The class behind a component, imported now.
+
+        Raises UnknownName or BrokenPlugin, the latter also where the import fails or what it
+        brings is not of the kind.
+        """
+        from . import interfaces
+
+        entry = self.find(kind, name)
+        module, _, attribute = entry.component.target.partition(":")
+        try:
+            loaded = getattr(import_module(module), attribute)
+        except Exception as error:
+            raise BrokenPlugin(
+                f"{kind} '{name}' of plugin '{entry.plugin}' ({entry.distribution} {entry.version}) "
+                f"cannot be imported: {type(error).__name__}: {error}"
+            ) from error
+        wanted = getattr(interfaces, kind.capitalize())
+        if not (isinstance(loaded, type) and issubclass(loaded, wanted)):
+            raise BrokenPlugin(
+                f"{kind} '{name}' of plugin '{entry.plugin}': {entry.component.target} "
+                f"is not a subclass of deepclust.core.{wanted.__name__}"
+            )
+        return loaded
+
+    def add_commands(self, cli: Any) -> None:
+        """Let each plugin add commands to the click group; one that raises becomes a failure."""
+        for impl in self._manager.hook.deepclust_add_commands.get_hookimpls():
+            try:
+                impl.function(cli)
+            except Exception as error:
+                self.failures.append(Failure(impl.plugin_name, "", f"{type(error).__name__}: {error}"))
+
+    @property
+    def hook(self) -> Any:
+        """The hook callers, for the hooks that act instead of offering."""
+        return self._manager.hook
+
+
+def _source(point: EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution that an entry point belongs to."""
+    if point.dist is None:
+        return ("unknown", "?")
+    return (point.dist.name, point.dist.version)
+
+
+@cache
+def installed() -> Registry:
+    """The registry of this process: every plugin that is installed and not blocked."""
+    return Registry()

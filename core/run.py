@@ -1,0 +1,101 @@
+"""One experiment on disk: seed, device, precision, and a folder for each stage."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from . import config as configs
+from .data import Data
+from .engine import Batches, Trainer, Updater, checkpoint
+from .engine.extensions import ConsoleProgress, Log, Snapshot
+from .engine.trigger import When
+from .registry import Registry, installed
+
+
+@dataclass(frozen=True)
+class Run:
+    """What ``fit`` is given: where to train, from which seed, how precisely, and at what length.
+
+    folder: of this part of the run. part: its name, such as ``"encoder"``. epochs_scale: what
+    ``scaled`` multiplies lengths by. snapshot_seconds: the least time between two snapshots.
+    """
+
+    folder: Path
+    seed: int = 0
+    device: torch.device = torch.device("cpu")
+    precision: str = "float32"
+    epochs_scale: float = 1.0
+    snapshot_seconds: float = 30.0
+    quiet: bool = False
+    part: str = ""
+    registry: Registry | None = None
+
+    def child(self, part: str) -> Run:
+        """The same run one folder down: what belongs to ``part``."""
+        name = f"{self.part}/{part}" if self.part else part
+        return replace(self, folder=self.folder / part, part=name)
+
+    def seed_for(self, stage: str) -> int:
+        """A seed for a stage: a function of the run's seed and the stage's name alone."""
+        digest = hashlib.blake2b(f"{self.seed}/{self.part}/{stage}".encode(), digest_size=8)
+        return int.from_bytes(digest.digest(), "big") >> 1
+
+    def scaled(self, length: int) -> int:
+        """A number of epochs or iterations at this run's scale, at least 1."""
+        return max(1, round(length * self.epochs_scale))
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """The context in which models compute: bf16 autocast or none."""
+        if self.precision == "bf16":
+            return torch.autocast(self.device.type, torch.bfloat16)
+        return nullcontext()
+
+    def batches(self, data: Data, size: int, stage: str) -> Batches:
+        """Shuffled batches for a stage."""
+        return Batches(data, size, self.seed_for(f"{stage}/batches"))
+
+    def make(self, kind: str, name: str, *arguments: Any, **settings: Any) -> Any:
+        """Another component by its name, made with its config from ``settings`` and ``arguments``.
+
+        Raises UnknownName or BrokenPlugin where there is none.
+        """
+        cls = (self.registry or installed()).load(kind, name)
+        made = cls(configs.build(cls.Config, settings, name), *arguments)
+        return made.to(self.device) if isinstance(made, torch.nn.Module) else made
+
+    def started(self, stage: str) -> bool:
+        """Whether a stage has a snapshot, so that ``train`` will go on instead of beginning."""
+        return (self.folder / stage / checkpoint.SNAPSHOT_NAME).exists()
+
+    def train(
+        self,
+        stage: str,
+        updater: Updater,
+        stop: When | Sequence[When],
+        extensions: Sequence[Any] = (),
+    ) -> Trainer:
+        """Train a stage to its stop, from its snapshot where there is one.
+
+        stage: the name of its folder. extensions: beyond log, progress and snapshot, which every
+        stage has; each with its own trigger.
+        """
+        checkpoint.seed_everything(self.seed_for(stage))
+        name = f"{self.part}/{stage}" if self.part else stage
+        trainer = Trainer(updater, stop, self.folder / stage, name)
+        if not self.quiet:
+            trainer.extend(ConsoleProgress())
+        trainer.extend(Log())
+        trainer.extend(Snapshot(self.snapshot_seconds))
+        for extension in extensions:
+            trainer.extend(extension)
+        (self.registry or installed()).hook.deepclust_extend_trainer(trainer=trainer)
+        trainer.resume()
+        trainer.run()
+        return trainer

@@ -1,0 +1,70 @@
+"""The clustering evaluator: which scores a result gets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from sklearn.metrics import (
+    adjusted_rand_score,
+    davies_bouldin_score,
+    normalized_mutual_info_score,
+    silhouette_score,
+)
+
+from ...core import Evaluator, Result, setting
+from . import metric
+
+
+@dataclass(frozen=True)
+class ClusteringConfig:
+    silhouette_samples: int = setting(
+        5000, "samples that the silhouette is computed on; 0: leave it out", low=0
+    )
+
+
+class Clustering(Evaluator):
+    """Accuracy, purity, NMI and ARI where the truth is known; compactness and sizes in any case.
+
+    Samples whose class is unknown (-1) are left out of the scores that need it, and counted.
+    Silhouette and Davies-Bouldin are of the codes; they are left out where fewer than two clusters
+    have samples.
+    """
+
+    Config: ClassVar[type[ClusteringConfig]] = ClusteringConfig
+
+    def evaluate(self, result: Result) -> Mapping[str, float | Sequence[int]]:
+        """Scores by name, in the order in which they are shown."""
+        scores: dict[str, float | Sequence[int]] = {}
+        if result.truth is not None:
+            known = result.truth.labels != -1
+            truth, labels = result.truth.labels[known], result.labels[known]
+            if len(truth):
+                scores["accuracy"] = metric.accuracy(truth, labels)
+                scores["nmi"] = float(normalized_mutual_info_score(truth, labels))
+                scores["ari"] = float(adjusted_rand_score(truth, labels))
+                scores["purity"] = metric.purity(truth, labels)
+            if not known.all():
+                scores["samples_without_truth"] = int((~known).sum())
+        scores.update(self._compactness(result))
+        sizes = np.bincount(result.labels, minlength=result.n_clusters)
+        scores["effective_clusters"] = metric.effective_clusters(result.labels, result.n_clusters)
+        scores["cluster_sizes"] = sizes.tolist()
+        scores["mean_confidence"] = float(result.confidence.mean())
+        return scores
+
+    def _compactness(self, result: Result) -> dict[str, float]:
+        found, n = len(np.unique(result.labels)), len(result.labels)
+        if not 2 <= found < n:
+            return {}
+        scores: dict[str, float] = {}
+        size = min(self.config.silhouette_samples, n)
+        chosen = np.random.default_rng(result.seed).permutation(n)[:size]
+        if 2 <= len(np.unique(result.labels[chosen])) < size:
+            z, labels = result.z[chosen], result.labels[chosen]
+            scores["silhouette"] = float(silhouette_score(z, labels))
+            scores["silhouette_samples"] = size
+        scores["davies_bouldin"] = float(davies_bouldin_score(result.z, result.labels))
+        return scores

@@ -1,0 +1,145 @@
+"""Samples from a .npy or .npz file."""
+
+from __future__ import annotations
+
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+import torch
+
+from ...core import Data, Dataset, InvalidData, Place, setting, truth_of
+
+SAMPLES = ("x", "X", "data", "images")
+LABELS = ("y", "Y", "labels", "target")
+
+
+@dataclass(frozen=True)
+class ArrayConfig:
+    path: str = setting("", "the file; --data PATH sets it")
+    x: str | None = setting(None, "name of the samples in a .npz; none: x, X, data or images")
+    y: str | None = setting(None, "name of the labels in a .npz; none: y, Y, labels or target")
+    split: Literal["all", "train", "test"] = setting(
+        "all", "where a .npz holds x_train and x_test: which to take"
+    )
+    labels: str | None = setting(None, "a .npy file with the labels, for scores alone")
+    channels: Literal["auto", "first", "last", "none"] = setting(
+        "auto", "where image channels are; auto: last where that axis is 1, 3 or 4 long"
+    )
+
+
+class Array(Dataset):
+    """Rows (N, D) or images (N, H, W), (N, H, W, C), (N, C, H, W) from NumPy's files.
+
+    uint8 stays as it is, other numbers become float32; a float32 or uint8 .npy is memory-mapped.
+    Object arrays are never unpickled.
+    """
+
+    Config: ClassVar[type[ArrayConfig]] = ArrayConfig
+
+    def load(self, place: Place) -> Data:
+        """The samples, with the truth where the file or ``labels`` has it."""
+        path = Path(self.config.path)
+        if not self.config.path:
+            raise InvalidData("the data set 'array' needs a file: give its path as --data.")
+        if path.is_dir():
+            raise InvalidData(f"'{path}' is a folder; a .npy or .npz file is needed.")
+        if path.suffix not in (".npy", ".npz"):
+            raise InvalidData(f"'{path}' ends in '{path.suffix}'; a .npy or .npz file is needed.")
+        part = ""
+        if path.suffix == ".npy":
+            x, y = self._read(path), None
+        else:
+            x, y, part = self._from_archive(path)
+        if self.config.labels is not None:
+            y = self._read(Path(self.config.labels))
+        if y is not None and len(y) != len(x):
+            raise InvalidData(f"'{path}': there are {len(x)} samples but {len(y)} labels.")
+        pixels = _tensor(x, str(path), self.config.channels)
+        truth = None if y is None else truth_of(y)
+        return Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth)
+
+    def _read(self, path: Path) -> np.ndarray:
+        try:
+            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, OSError, EOFError) as error:
+            raise InvalidData(_unreadable(path, error)) from error
+        return array
+
+    def _from_archive(self, path: Path) -> tuple[np.ndarray, np.ndarray | None, str]:
+        c = self.config
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                names = list(archive.files)
+                wanted, part = _choose(names, c.x, SAMPLES, c.split)
+                if wanted is None:
+                    asked = f"'{c.x}'" if c.x else "x (or x_train and x_test)"
+                    raise InvalidData(
+                        f"'{path}' holds {', '.join(names) or 'nothing'}, not {asked}; "
+                        "name the samples with -s data.x=NAME."
+                    )
+                labels, _ = _choose(names, c.y, LABELS, c.split)
+                if c.y and labels is None:
+                    raise InvalidData(f"'{path}' holds {', '.join(names)}, no '{c.y}'.")
+                x = _join([archive[n] for n in wanted])
+                y = _join([archive[n] for n in labels]) if labels else None
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            raise InvalidData(_unreadable(path, error)) from error
+        return x, y, part
+
+
+def _choose(
+    names: list[str], asked: str | None, usual: tuple[str, ...], split: str
+) -> tuple[list[str] | None, str]:
+    """The arrays that hold samples or labels, and the words for the split."""
+    for name in (asked,) if asked else usual:
+        if name in names:
+            return [name], ""
+        parts = [f"{name}_{s}" for s in ("train", "test") if split in ("all", s)]
+        if all(part in names for part in parts):
+            return parts, "train and test, " if split == "all" else f"split {split}, "
+    if usual is SAMPLES and asked is None and len(names) == 1:
+        return names, ""
+    return None, ""
+
+
+def _join(arrays: list[np.ndarray]) -> np.ndarray:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
+
+
+def _unreadable(path: Path, error: Exception) -> str:
+    if "pickle" in str(error).lower() or "object" in str(error).lower():
+        return (
+            f"'{path}' holds Python objects, which are never unpickled because that can run code; "
+            "save numbers: numpy.save(path, array.astype('float32'))."
+        )
+    return f"'{path}' cannot be read as NumPy data: {str(error).splitlines()[0]}"
+
+
+def _tensor(x: np.ndarray, path: str, channels: str) -> torch.Tensor:
+    """(N, D) rows or (N, C, H, W) images, uint8 or float32."""
+    if x.dtype.kind not in "biuf":
+        raise InvalidData(f"'{path}' holds values of type {x.dtype}; numbers are needed.")
+    if x.ndim not in (2, 3, 4):
+        raise InvalidData(f"'{path}' has shape {x.shape}; (N, D) rows or (N, H, W[, C]) images are needed.")
+    if x.dtype not in (np.uint8, np.float32):
+        x = x.astype(np.float32)
+    if not x.flags.writeable and not isinstance(x, np.memmap):
+        x = x.copy()
+    tensor = _without_warning(x)
+    if tensor.dim() == 3:
+        return tensor.unsqueeze(1)
+    if tensor.dim() == 4 and (channels == "last" or (channels == "auto" and x.shape[3] in (1, 3, 4))):
+        return tensor.permute(0, 3, 1, 2)
+    return tensor
+
+
+def _without_warning(x: np.ndarray) -> torch.Tensor:
+    """A tensor over the same memory; torch warns of read-only maps, which nothing here writes to."""
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(x)

@@ -1,0 +1,134 @@
+"""The field's benchmark sets, read by torchvision from a folder, downloaded only when asked to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ...core import Data, Dataset, InvalidData, Place, setting, truth_of
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    split: Literal["all", "train", "test"] = setting(
+        "all", "which samples: the training split, the test split, or both in this order"
+    )
+
+
+class Vision(Dataset):
+    """A data set of torchvision's: its class, the files it needs, its splits' names."""
+
+    Config: ClassVar[type[VisionConfig]] = VisionConfig
+    n_clusters: ClassVar[int | None] = 10
+    torchvision_name: ClassVar[str]
+    files: ClassVar[tuple[str, ...]]  # below the root
+
+    def load(self, place: Place) -> Data:
+        """The samples as uint8 (N, C, H, W) with their classes."""
+        self._check_files(place)
+        splits = ["train", "test"] if self.config.split == "all" else [self.config.split]
+        parts = [self._open(place, split) for split in splits]
+        x = torch.cat([self._pixels(part) for part in parts])
+        y = np.concatenate([np.asarray(getattr(p, "targets", getattr(p, "labels", None)))
+                            for p in parts])  # fmt: skip
+        kept = f"split {self.config.split}" if len(splits) == 1 else "train and test"
+        names = getattr(parts[0], "classes", None)
+        name = self.torchvision_name
+        return Data(x, f"{name}, {kept}, {len(x)} samples", revealed=truth_of(y, names))
+
+    def _check_files(self, place: Place) -> None:
+        missing = [name for name in self.files if not (place.root / name).exists()]
+        if missing and not place.download:
+            raise InvalidData(
+                f"{self.torchvision_name} is not in the data root '{place.root}': "
+                f"{', '.join(missing)} missing there. Put the files there, name another folder "
+                "with --data-root, or let torchvision fetch them with --download."
+            )
+
+    def _open(self, place: Place, split: str) -> Any:
+        import torchvision.datasets as sets
+
+        try:
+            return getattr(sets, self.torchvision_name)(
+                str(place.root), download=place.download, **self._split(split)
+            )
+        except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+            what = "downloaded" if place.download else "read"
+            raise InvalidData(
+                f"{self.torchvision_name} could not be {what} in '{place.root}': {str(error).splitlines()[0]}"
+            ) from error
+
+    def _split(self, split: str) -> dict[str, Any]:
+        return {"train": split == "train"}
+
+    def _pixels(self, part: Any) -> Tensor:
+        """The images as uint8 (N, C, H, W)."""
+        pixels = torch.as_tensor(part.data)
+        return pixels.unsqueeze(1) if pixels.dim() == 3 else pixels.permute(0, 3, 1, 2).contiguous()
+
+
+def _idx_files(folder: str) -> tuple[str, ...]:
+    return tuple(
+        f"{folder}/raw/{split}-{kind}"
+        for split in ("train", "t10k")
+        for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
+    )
+
+
+class MNIST(Vision):
+    """MNIST (LeCun et al. 1998)."""
+
+    torchvision_name = "MNIST"
+    files = _idx_files("MNIST")
+
+
+class FashionMNIST(Vision):
+    """Fashion-MNIST (Xiao et al. 2017)."""
+
+    torchvision_name = "FashionMNIST"
+    files = _idx_files("FashionMNIST")
+
+
+class USPS(Vision):
+    """USPS (Hull 1994)."""
+
+    torchvision_name = "USPS"
+    files = ("usps.bz2", "usps.t.bz2")
+
+
+class CIFAR10(Vision):
+    """CIFAR-10 (Krizhevsky 2009)."""
+
+    torchvision_name = "CIFAR10"
+    files = tuple(
+        f"cifar-10-batches-py/{name}"
+        for name in (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
+    )
+
+
+class CIFAR100(Vision):
+    """CIFAR-100 (Krizhevsky 2009), its 100 fine classes."""
+
+    n_clusters = 100
+    torchvision_name = "CIFAR100"
+    files = tuple(f"cifar-100-python/{name}" for name in ("train", "test", "meta"))
+
+
+class STL10(Vision):
+    """STL-10 (Coates et al. 2011), the labelled images."""
+
+    torchvision_name = "STL10"
+    files = tuple(
+        f"stl10_binary/{name}"
+        for name in ("train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt")
+    )
+
+    def _split(self, split: str) -> dict[str, Any]:
+        return {"split": split}
+
+    def _pixels(self, part: Any) -> Tensor:
+        return torch.as_tensor(part.data)

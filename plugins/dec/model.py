@@ -1,0 +1,129 @@
+"""DEC and IDEC as clusterers: centres from a first clustering, then encoder and centres refined."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from ...core import Clusterer, Data, Decodes, Encoder, Run, embed, setting
+from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer, report
+from ...core.engine.extensions import WRITER, Extension
+from .kl import kl_loss, soft_assignment, target_distribution
+
+
+@dataclass(frozen=True)
+class DECConfig:
+    init: str = setting("kmeans", "clusterer that the centres come from")
+    alpha: float = setting(1.0, "degrees of freedom of the Student t kernel", low=1e-3)
+    refresh: int = setting(140, "iterations between two refreshes of the target", low=1)
+    tol: float = setting(1e-3, "stop when a smaller share of the labels changes", low=0, high=1)
+    iterations: int = setting(20000, "most iterations", low=1)
+    batch_size: int = setting(256, "samples in a batch", low=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = setting("sgd", "optimiser of encoder and centres")
+    lr: float = setting(0.01, "learning rate", low=0)
+    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
+
+
+@dataclass(frozen=True)
+class IDECConfig(DECConfig):
+    gamma: float = setting(0.1, "weight of the clustering loss beside the reconstruction", low=0)
+
+
+class DEC(Clusterer):
+    """Deep embedded clustering (Xie et al. 2016): minimises KL(P||Q) over encoder and centres.
+
+    P comes from all samples, by index, every ``refresh`` iterations (section 3.1.3); training stops
+    when less than ``tol`` of the labels changes between two refreshes (section 3.3).
+    """
+
+    Config: ClassVar[type[Any]] = DECConfig
+
+    def __init__(self, config: DECConfig, n_clusters: int) -> None:
+        super().__init__(config, n_clusters)
+        self.config = config
+        self.centers = nn.Parameter(torch.zeros(n_clusters, 0))
+
+    def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
+        """Refine ``encoder`` and the centres together."""
+        c = self.config
+        self.centers = nn.Parameter(torch.zeros(self.n_clusters, encoder.latent_dim, device=data.device))
+        if not run.started("refine"):
+            first = run.make("clusterer", c.init, self.n_clusters)
+            first.fit(encoder, data, run.child("init"))
+            self.centers.data.copy_(first.centers)
+        target = Target(self, encoder, data, run)
+        updater = Updater(
+            run.batches(data, c.batch_size, "refine"),
+            {"encoder": encoder, "clusterer": self},
+            make_optimizer(c.optimizer, [*encoder.parameters(), self.centers], c.lr, momentum=c.momentum),
+            lambda batch: self.loss(encoder, batch, target.p.index_select(0, batch.index)),
+            autocast=run.autocast,
+        )
+        run.train("refine", updater, [(run.scaled(c.iterations), "iteration"), target.stop], [target])
+        return self
+
+    def loss(self, encoder: Encoder, batch: Batch, p: Tensor) -> Tensor:
+        """The loss of a batch whose rows of the target are ``p`` (B, K)."""
+        return kl_loss(encoder(batch.x), self.centers, p, self.config.alpha)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """q, the Student t assignment (eq. 1)."""
+        return soft_assignment(z, self.centers, self.config.alpha)
+
+
+class IDEC(DEC):
+    """Improved DEC (Guo et al. 2017): the decoder stays and guards the codes' structure (eq. 8)."""
+
+    Config: ClassVar[type[Any]] = IDECConfig
+    needs = (Decodes,)
+    _unit: float = 1.0  # mean square of the data, in which the reconstruction's error is counted
+
+    def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
+        """Refine ``encoder``, its decoder and the centres together."""
+        self._unit = max(data.mean_square(), 1e-12)
+        return super().fit(encoder, data, run)
+
+    def loss(self, encoder: Encoder, batch: Batch, p: Tensor) -> Tensor:
+        """Reconstruction + gamma KL(P||Q); the data count as scaled to mean square 1, as in the paper."""
+        assert isinstance(encoder, Decodes)
+        z = encoder(batch.x)
+        error = (encoder.decode(z) - batch.x).float().square().mean() / self._unit
+        kl = kl_loss(z, self.centers, p, self.config.alpha)
+        report({"reconstruction": error, "kl": kl})
+        return error + self.config.gamma * kl
+
+
+class Target(Extension):
+    """Refreshes P from the full set, in eval mode, and says how many labels changed."""
+
+    priority = WRITER
+
+    def __init__(self, clusterer: DEC, encoder: Encoder, data: Data, run: Run) -> None:
+        self.clusterer, self.encoder, self.data, self.run = clusterer, encoder, data, run
+        self.trigger = (clusterer.config.refresh, "iteration")
+        self.stop = LabelChange(clusterer.config.tol)
+        self.p = torch.empty(0)
+
+    def initialize(self, trainer: Trainer) -> None:
+        if not len(self.p):
+            self.refresh()
+
+    def __call__(self, trainer: Trainer) -> None:
+        report({"label_change": self.refresh()})
+
+    def refresh(self) -> float:
+        """Compute P anew; the share of labels that changed since the last time."""
+        z = embed(self.encoder, self.data, autocast=self.run.autocast)
+        with torch.no_grad():
+            q = self.clusterer(z)
+        self.p = target_distribution(q)
+        return self.stop.look(q.argmax(dim=1))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"p": self.p}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.p = state["p"]

@@ -1,0 +1,77 @@
+"""k-means as a clusterer: which implementation runs, and the clusters it leaves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, Self
+
+import torch
+from torch import Tensor
+
+from ...core import Clusterer, Data, Encoder, Run, embed, setting
+from . import lloyd
+
+
+@dataclass(frozen=True)
+class KMeansConfig:
+    n_init: int = setting(20, "restarts, of which the one with the least inertia is kept", low=1)
+    max_iter: int = setting(300, "most iterations of a restart", low=1)
+    tol: float = setting(
+        1e-4, "stop a restart when its centres move less, relative to the data's variance", low=0
+    )
+    implementation: Literal["auto", "sklearn", "torch"] = setting(
+        "auto", "auto: scikit-learn's where the codes are on the CPU, torch's elsewhere"
+    )
+    memory_mb: int = setting(256, "temporary memory of the torch implementation, in MiB", low=1)
+
+
+class KMeans(Clusterer):
+    """k-means on the codes; both implementations start from greedy k-means++ and run Lloyd's steps."""
+
+    Config: ClassVar[type[KMeansConfig]] = KMeansConfig
+    centers: Tensor  # (K, D)
+    spread: Tensor  # (), within-cluster variance per dimension
+
+    def __init__(self, config: KMeansConfig, n_clusters: int) -> None:
+        super().__init__(config, n_clusters)
+        self.config = config
+        self.register_buffer("centers", torch.zeros(n_clusters, 0))
+        self.register_buffer("spread", torch.ones(()))
+
+    def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
+        """Cluster ``encoder``'s codes of all samples; the encoder stays as it is."""
+        z = embed(encoder, data, autocast=run.autocast)
+        centers, inertia = self._cluster(z, run.seed_for("kmeans"))
+        self.centers = centers.to(z)
+        self.spread = torch.tensor(max(inertia / z.numel(), 1e-12), device=z.device)
+        return self
+
+    def _cluster(self, z: Tensor, seed: int) -> tuple[Tensor, float]:
+        c = self.config
+        on_cpu = z.device.type == "cpu"
+        if c.implementation == "sklearn" or (c.implementation == "auto" and on_cpu):
+            from sklearn.cluster import KMeans as ScikitKMeans
+
+            fitted = ScikitKMeans(
+                self.n_clusters, n_init=c.n_init, max_iter=c.max_iter, tol=c.tol,
+                random_state=seed % 2**32,
+            ).fit(z.cpu().numpy())  # fmt: skip
+            return torch.from_numpy(fitted.cluster_centers_), float(fitted.inertia_)
+        result = lloyd.kmeans(
+            z, self.n_clusters, n_init=c.n_init, max_iter=c.max_iter, tol=c.tol, seed=seed,
+            memory_bytes=c.memory_mb * 2**20,
+        )  # fmt: skip
+        return result.centers, result.inertia
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Posterior of equal spherical Gaussians at the centres, whose limit k-means is.
+
+        Its variance is the inertia a sample and dimension (Bishop 2006, section 9.3.2).
+        """
+        distances = (z.square().sum(1, keepdim=True) - 2 * z @ self.centers.T
+                     + self.centers.square().sum(1)).clamp_min(0)  # (B, K)  # fmt: skip
+        return torch.softmax(-distances / (2 * self.spread), dim=1)
+
+    def predict(self, z: Tensor) -> Tensor:
+        """The nearest centre, the first of equally near ones."""
+        return lloyd.assign(z.float(), self.centers)[0]

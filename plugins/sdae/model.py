@@ -1,0 +1,187 @@
+"""The stacked denoising autoencoder: its network, and its training layer by layer, then whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...core import Data, Encoder, Run, Size, embed, setting
+from ...core.engine import Batch, Updater, make_optimizer
+from ...core.engine.extensions import LearningRate, cosine, steps
+from ...core.engine.trigger import When
+from .noise import mask
+
+INIT_SAMPLES = 4096  # enough to know a layer's scale
+
+
+@dataclass(frozen=True)
+class SDAEConfig:
+    hidden: tuple[int, ...] = setting((500, 500, 2000), "widths of the hidden layers", low=1)
+    latent_dim: int = setting(10, "dimensions of the code", low=1)
+    noise: float = setting(0.2, "share of a layer's inputs and hidden units masked", low=0, high=0.9)
+    batch_size: int = setting(256, "samples in a batch", low=1)
+    layer_epochs: int = setting(20, "epochs of pretraining for each layer; 0: none", low=0)
+    layer_iterations: int = setting(0, "iterations for each layer instead of epochs", low=0)
+    epochs: int = setting(60, "epochs of the whole stack; 0: none", low=0)
+    iterations: int = setting(0, "iterations of the whole stack instead of epochs", low=0)
+    optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser of all stages")
+    lr: float = setting(1e-3, "learning rate", low=0)
+    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
+    schedule: Literal["cosine", "steps", "constant"] = setting(
+        "cosine", "learning rate: cosine to 0, a tenth every 20 000 iterations, or constant"
+    )
+    weights: Literal["scaled", "normal"] = setting(
+        "scaled", "initial weights: each layer's output scaled to variance 1, or N(0, 0.01^2)"
+    )
+    code_scale: float | None = setting(
+        5.0, "root of the codes' total variance after training; none: as trained", low=0
+    )
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "fast": {},
+        "paper": {
+            "layer_iterations": 50_000,
+            "iterations": 100_000,
+            "optimizer": "sgd",
+            "lr": 0.1,
+            "schedule": "steps",
+            "weights": "normal",
+            "code_scale": None,
+        },
+    }
+
+
+class SDAE(Encoder):
+    """Stacked denoising autoencoder (Vincent et al. 2010; Xie et al. 2016, section 3.2).
+
+    Dense layers with ReLU, except at the code and at the reconstruction of the data. Samples are
+    flattened and scaled so that their mean square is 1, (1/d)|x|^2 = 1 on average (section 4.3).
+    """
+
+    Config: ClassVar[type[SDAEConfig]] = SDAEConfig
+    scale: Tensor  # (), factor on the samples
+
+    def __init__(self, config: SDAEConfig, shape: Size) -> None:
+        super().__init__(config, shape)
+        self.config, self.shape = config, shape
+        self.latent_dim = config.latent_dim
+        widths = [math.prod(shape), *config.hidden, config.latent_dim]
+        pairs = list(zip(widths[:-1], widths[1:], strict=True))
+        self.encoders = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
+        self.decoders = nn.ModuleList(nn.Linear(b, a) for a, b in pairs)  # decoders[i] undoes encoders[i]
+        self.register_buffer("scale", torch.ones(()))
+        for layer in [*self.encoders, *self.decoders]:
+            if config.weights == "normal":
+                nn.init.normal_(layer.weight, std=0.01)
+            else:
+                nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes (B, D) of samples (B, *shape)."""
+        return self._encode(x.flatten(1) * self.scale, len(self.encoders))
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Samples (B, *shape) on the data's own scale from codes (B, D)."""
+        return (self._decode(z) / self.scale).unflatten(1, self.shape)
+
+    def _encode(self, h: Tensor, depth: int) -> Tensor:
+        for i in range(depth):
+            h = self._up(i, h)
+        return h
+
+    def _decode(self, h: Tensor) -> Tensor:
+        for i in reversed(range(len(self.decoders))):
+            h = self._down(i, h)
+        return h
+
+    def _up(self, i: int, h: Tensor) -> Tensor:
+        if i == len(self.encoders) - 1:  # the code: linear, and in full precision for the clusterer
+            with torch.autocast(h.device.type, enabled=False):
+                code: Tensor = self.encoders[i](h.float())
+            return code
+        return F.relu(self.encoders[i](h))
+
+    def _down(self, i: int, h: Tensor) -> Tensor:
+        h = self.decoders[i](h)
+        return F.relu(h) if i > 0 else h
+
+    def fit(self, data: Data, run: Run) -> Self:
+        """Pretrain each layer on the clean codes of the one before, then train the whole stack.
+
+        Stages ``layer0``, ``layer1``, ... and ``finetune``, which has no noise.
+        """
+        c = self.config
+        self.scale.fill_(1 / math.sqrt(max(data.mean_square(), 1e-12)))
+        if c.layer_iterations or c.layer_epochs:
+            for i in range(len(self.encoders)):
+                self._pretrain(i, data, run)
+        if c.iterations or c.epochs:
+            self._train("finetune", self, self._loss, (c.iterations, c.epochs), data, run)
+        if c.code_scale is not None:
+            self._rescale_code(c.code_scale, embed(self, data, autocast=run.autocast))
+        return self
+
+    def _pretrain(self, i: int, data: Data, run: Run) -> None:
+        c = self.config
+        pair = nn.ModuleList([self.encoders[i], self.decoders[i]])
+        if c.weights == "scaled" and not run.started(f"layer{i}"):
+            self._scale_weights(i, data)
+
+        def loss(batch: Batch) -> Tensor:
+            with torch.no_grad():
+                target = self._encode(batch.x.flatten(1) * self.scale, i)
+            hidden = self._up(i, mask(target, c.noise))
+            return _mean_square(self._down(i, mask(hidden, c.noise)) - target)
+
+        self._train(f"layer{i}", pair, loss, (c.layer_iterations, c.layer_epochs), data, run)
+
+    def _loss(self, batch: Batch) -> Tensor:
+        x = batch.x.flatten(1) * self.scale
+        return _mean_square(self._decode(self._encode(x, len(self.encoders))) - x)
+
+    def _train(
+        self, stage: str, model: nn.Module, loss: Any, length: tuple[int, int], data: Data, run: Run
+    ) -> None:
+        c = self.config
+        iterations, epochs = length
+        stop: When = (run.scaled(iterations), "iteration") if iterations else (run.scaled(epochs), "epoch")
+        optimizer = make_optimizer(c.optimizer, model.parameters(), c.lr, momentum=c.momentum)
+        batches = run.batches(data, c.batch_size, stage)
+        schedules = {"cosine": [LearningRate(cosine())], "steps": [LearningRate(steps(20_000))]}
+        updater = Updater(batches, model, optimizer, loss, autocast=run.autocast)
+        run.train(stage, updater, stop, schedules.get(c.schedule, []))
+
+    @torch.no_grad()
+    def _scale_weights(self, i: int, data: Data) -> None:
+        """Start layer i with unit mean square of its output and its decoder near the mean of its input.
+
+        Without this a narrow schedule learns little, as the codes shrink from layer to layer; in
+        the spirit of Mishkin & Matas 2016, All you need is a good init.
+        """
+        index = torch.linspace(0, len(data) - 1, min(len(data), INIT_SAMPLES)).long()
+        target = self._encode(data.batch(index).flatten(1) * self.scale, i)
+        hidden = self._up(i, target)
+        if i == len(self.encoders) - 1:
+            hidden = hidden - hidden.mean(0)
+        self.encoders[i].weight.div_(hidden.square().mean().sqrt().clamp_min(1e-6))
+        self.decoders[i].bias.copy_(target.mean(0))
+        self.decoders[i].weight.mul_(0.1)
+
+    @torch.no_grad()
+    def _rescale_code(self, scale: float, z: Tensor) -> None:
+        """Give the codes (N, D) the total variance scale^2; the decoder is changed to match."""
+        factor = scale / z.var(0, correction=0).sum().sqrt().clamp_min(1e-6)
+        self.encoders[-1].weight.mul_(factor)
+        self.encoders[-1].bias.mul_(factor)
+        self.decoders[-1].weight.div_(factor)
+
+
+def _mean_square(difference: Tensor) -> Tensor:
+    return difference.float().square().mean()
