@@ -87,7 +87,7 @@ def main() -> None:
 @click.option("-s", "--set", "assignments", multiple=True, metavar="PART.KEY=VALUE",
               help="A setting, such as encoder.epochs=50; `deepclust info NAME` lists them.")  # fmt: skip
 @click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
-              help="TOML with tables [run], [encoder], [clusterer], [data]; options win over it.")  # fmt: skip
+              help="TOML: tables [run], [encoder], [clusterer], [data]; options win over it.")  # fmt: skip
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", default=Path("data"),
               show_default=True, envvar="DEEPCLUST_DATA", help="Where data sets lie on disk.")  # fmt: skip
 @click.option("--download", is_flag=True, help="Fetch a data set that is not there.")

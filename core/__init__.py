@@ -10,13 +10,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .augmentation import random_affine
     from .component import Component
     from .config import setting
     from .data import Data, Size, Truth, truth_of
-    from .errors import DeepclustError, InvalidData
+    from .errors import DeepclustError, InvalidData, InvalidSetting
     from .hooks import hookimpl
     from .inference import assign, embed, evaluating
     from .interfaces import (
+        Augments,
         Clusterer,
         Dataset,
         Decodes,
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         HasCenters,
         Place,
         Result,
+        has_ability,
     )
     from .run import Run
 
@@ -37,10 +40,14 @@ _WHERE = {
     "truth_of": "data",
     "DeepclustError": "errors",
     "InvalidData": "errors",
+    "InvalidSetting": "errors",
+    "has_ability": "interfaces",
     "hookimpl": "hooks",
+    "random_affine": "augmentation",
     "assign": "inference",
     "embed": "inference",
     "evaluating": "inference",
+    "Augments": "interfaces",
     "Clusterer": "interfaces",
     "Dataset": "interfaces",
     "Decodes": "interfaces",
@@ -53,6 +60,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Augments",
     "Clusterer",
     "Component",
     "Data",
@@ -63,6 +71,7 @@ __all__ = [
     "Evaluator",
     "HasCenters",
     "InvalidData",
+    "InvalidSetting",
     "Place",
     "Result",
     "Run",
@@ -71,7 +80,9 @@ __all__ = [
     "assign",
     "embed",
     "evaluating",
+    "has_ability",
     "hookimpl",
+    "random_affine",
     "setting",
     "truth_of",
 ]

@@ -106,10 +106,10 @@ class Data:
         digest.update(f"{tuple(self.x.shape)} {self.x.dtype}".encode())
         if self.x.nbytes > HASHED_BYTES:
             index = torch.linspace(0, len(self) - 1, 4096).long()
-            digest.update(self.x.index_select(0, index).contiguous().numpy())
+            digest.update(self.x.index_select(0, index).contiguous().numpy().tobytes())
             return digest.hexdigest()
         for start, stop in self._chunks():
-            digest.update(self.x[start:stop].contiguous().numpy())
+            digest.update(self.x[start:stop].contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def check(self, n_clusters: int) -> None:

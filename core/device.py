@@ -58,7 +58,8 @@ def prepare(device: torch.device) -> None:
     torch.set_flush_denormal(True)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # costs a pass over each new tensor
+    # costs a pass over each new tensor, and nothing here reads memory before it writes it
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     if device.type == "cpu":
         torch.set_float32_matmul_precision("medium")

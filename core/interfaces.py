@@ -133,6 +133,15 @@ class Decodes(Protocol):
 
 
 @runtime_checkable
+class Augments(Protocol):
+    """The ability to distort samples without changing what they show."""
+
+    def augment(self, x: Tensor) -> Tensor:
+        """Samples (B, *shape) to samples of the same shape, drawn anew at each call."""
+        ...
+
+
+@runtime_checkable
 class HasCenters(Protocol):
     """The ability to name one point of the latent space for each cluster."""
 
@@ -141,6 +150,7 @@ class HasCenters(Protocol):
 
 ABILITIES: dict[type[Any], str] = {
     Decodes: "decode(z)",
+    Augments: "augment(x)",
     HasCenters: "centers",
 }
 

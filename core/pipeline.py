@@ -58,7 +58,11 @@ def run(
     registry = registry or installed()
     device = devices.choose_device(request.device)
     plan = resolve(request, registry)
-    say = (lambda text: None) if quiet else (lambda text: print(text, file=sys.stderr))
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr)
+
     data = plan.data.cls(plan.data.config).load(place)
     n_clusters = _count(plan, data)
     data.check(n_clusters)

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from deepclust.plugins.kmeans import lloyd as module
-from deepclust.plugins.kmeans.lloyd import assign, kmeans, kmeans_plusplus, lloyd
 from sklearn.cluster import KMeans
 from sklearn.cluster import kmeans_plusplus as sklearn_plusplus
 from torch import Tensor
+
+from deepclust.plugins.kmeans import lloyd as module
+from deepclust.plugins.kmeans.lloyd import assign, kmeans, kmeans_plusplus, lloyd
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Protocol
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -16,15 +17,19 @@ from .reporter import report
 class Samples(Protocol):
     """What batches are cut from."""
 
-    device: torch.device
-    x: Tensor
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def x(self) -> Tensor: ...
 
     def __len__(self) -> int: ...
 
     def batch(self, index: Tensor) -> Tensor: ...
 
 
-class Batch(NamedTuple):
+@dataclass(frozen=True)
+class Batch:
     """x: (B, *shape) on the device. index: (B,) int64 on the device, the samples' places in the data."""
 
     x: Tensor

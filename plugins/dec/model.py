@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
-from ...core import Clusterer, Data, Decodes, Encoder, Run, embed, setting
+from ...core import (
+    Augments,
+    Clusterer,
+    Data,
+    Decodes,
+    Encoder,
+    HasCenters,
+    InvalidSetting,
+    Run,
+    embed,
+    has_ability,
+    setting,
+)
 from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer, report
-from ...core.engine.extensions import WRITER, Extension
+from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
 from .kl import kl_loss, soft_assignment, target_distribution
 
 
@@ -20,16 +33,36 @@ class DECConfig:
     alpha: float = setting(1.0, "degrees of freedom of the Student t kernel", low=1e-3)
     refresh: int = setting(140, "iterations between two refreshes of the target", low=1)
     tol: float = setting(1e-3, "stop when a smaller share of the labels changes", low=0, high=1)
-    iterations: int = setting(20000, "most iterations", low=1)
+    epochs: int = setting(40, "most epochs", low=1)
+    augment: bool = setting(True, "train on the encoder's augmented samples, where it has any")
     batch_size: int = setting(256, "samples in a batch", low=1)
-    optimizer: Literal["adam", "adamw", "sgd"] = setting("sgd", "optimiser of encoder and centres")
-    lr: float = setting(0.01, "learning rate", low=0)
+    optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser of encoder and centres")
+    lr: float = setting(5e-3, "learning rate", low=0)
+    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
     momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
+
+    # Xie et al. 2016, section 4.3
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "fast": {},
+        "paper": {
+            "optimizer": "sgd",
+            "lr": 0.01,
+            "schedule": "constant",
+            "epochs": 1000,
+            "augment": False,
+        },
+    }
 
 
 @dataclass(frozen=True)
 class IDECConfig(DECConfig):
     gamma: float = setting(0.1, "weight of the clustering loss beside the reconstruction", low=0)
+
+    # Guo et al. 2017, section 4.3, on MNIST
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "fast": {},
+        "paper": {**DECConfig.PRESETS["paper"], "lr": 0.1, "momentum": 0.99},
+    }
 
 
 class DEC(Clusterer):
@@ -52,6 +85,10 @@ class DEC(Clusterer):
         self.centers = nn.Parameter(torch.zeros(self.n_clusters, encoder.latent_dim, device=data.device))
         if not run.started("refine"):
             first = run.make("clusterer", c.init, self.n_clusters)
+            if not has_ability(type(first), HasCenters):
+                raise InvalidSetting(
+                    f"clusterer.init is '{c.init}', which has no centers to start from; 'kmeans' has."
+                )
             first.fit(encoder, data, run.child("init"))
             self.centers.data.copy_(first.centers)
         target = Target(self, encoder, data, run)
@@ -59,11 +96,22 @@ class DEC(Clusterer):
             run.batches(data, c.batch_size, "refine"),
             {"encoder": encoder, "clusterer": self},
             make_optimizer(c.optimizer, [*encoder.parameters(), self.centers], c.lr, momentum=c.momentum),
-            lambda batch: self.loss(encoder, batch, target.p.index_select(0, batch.index)),
+            lambda batch: self.loss(
+                encoder, self._inputs(encoder, batch), target.p.index_select(0, batch.index)
+            ),
             autocast=run.autocast,
         )
-        run.train("refine", updater, [(run.scaled(c.iterations), "iteration"), target.stop], [target])
+        extensions: list[Extension] = [target]
+        if c.schedule == "cosine":
+            extensions.append(LearningRate(cosine()))
+        run.train("refine", updater, [(run.scaled(c.epochs), "epoch"), target.stop], extensions)
         return self
+
+    def _inputs(self, encoder: Encoder, batch: Batch) -> Batch:
+        x = batch.x
+        if self.config.augment and isinstance(encoder, Augments):
+            x = encoder.augment(x)
+        return replace(batch, x=x)
 
     def loss(self, encoder: Encoder, batch: Batch, p: Tensor) -> Tensor:
         """The loss of a batch whose rows of the target are ``p`` (B, K)."""
@@ -103,7 +151,8 @@ class Target(Extension):
 
     def __init__(self, clusterer: DEC, encoder: Encoder, data: Data, run: Run) -> None:
         self.clusterer, self.encoder, self.data, self.run = clusterer, encoder, data, run
-        self.trigger = (clusterer.config.refresh, "iteration")
+        epoch = len(run.batches(data, clusterer.config.batch_size, "refine"))
+        self.trigger = (min(clusterer.config.refresh, epoch), "iteration")
         self.stop = LabelChange(clusterer.config.tol)
         self.p = torch.empty(0)
 

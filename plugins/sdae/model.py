@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, Run, Size, embed, setting
+from ...core import Data, Encoder, Run, Size, embed, random_affine, setting
 from ...core.engine import Batch, Updater, make_optimizer
 from ...core.engine.extensions import LearningRate, cosine, steps
 from ...core.engine.trigger import When
@@ -26,6 +26,15 @@ class SDAEConfig:
     latent_dim: int = setting(10, "dimensions of the code", low=1)
     noise: float = setting(0.2, "share of a layer's inputs and hidden units masked", low=0, high=0.9)
     batch_size: int = setting(256, "samples in a batch", low=1)
+    shift: float = setting(
+        0.0, "images only: shift samples at random by up to this share of a side", low=0, high=0.5
+    )
+    rotation: float = setting(
+        0.0, "images only: turn samples at random by up to this many degrees", low=0, high=180
+    )
+    finetune_noise: float = setting(
+        0.2, "share of the inputs masked while the whole stack trains", low=0, high=0.9
+    )
     layer_epochs: int = setting(20, "epochs of pretraining for each layer; 0: none", low=0)
     layer_iterations: int = setting(0, "iterations for each layer instead of epochs", low=0)
     epochs: int = setting(60, "epochs of the whole stack; 0: none", low=0)
@@ -53,6 +62,7 @@ class SDAEConfig:
             "schedule": "steps",
             "weights": "normal",
             "code_scale": None,
+            "finetune_noise": 0.0,
         },
     }
 
@@ -90,6 +100,13 @@ class SDAE(Encoder):
     def decode(self, z: Tensor) -> Tensor:
         """Samples (B, *shape) on the data's own scale from codes (B, D)."""
         return (self._decode(z) / self.scale).unflatten(1, self.shape)
+
+    def augment(self, x: Tensor) -> Tensor:
+        """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
+        c = self.config
+        if len(self.shape) != 3 or not (c.shift or c.rotation):
+            return x
+        return random_affine(x, c.shift, c.rotation)
 
     def _encode(self, h: Tensor, depth: int) -> Tensor:
         for i in range(depth):
@@ -136,15 +153,16 @@ class SDAE(Encoder):
 
         def loss(batch: Batch) -> Tensor:
             with torch.no_grad():
-                target = self._encode(batch.x.flatten(1) * self.scale, i)
+                target = self._encode(self.augment(batch.x).flatten(1) * self.scale, i)
             hidden = self._up(i, mask(target, c.noise))
             return _mean_square(self._down(i, mask(hidden, c.noise)) - target)
 
         self._train(f"layer{i}", pair, loss, (c.layer_iterations, c.layer_epochs), data, run)
 
     def _loss(self, batch: Batch) -> Tensor:
-        x = batch.x.flatten(1) * self.scale
-        return _mean_square(self._decode(self._encode(x, len(self.encoders))) - x)
+        x = self.augment(batch.x).flatten(1) * self.scale
+        z = self._encode(mask(x, self.config.finetune_noise), len(self.encoders))
+        return _mean_square(self._decode(z) - x)
 
     def _train(
         self, stage: str, model: nn.Module, loss: Any, length: tuple[int, int], data: Data, run: Run

@@ -1,0 +1,128 @@
+"""Checks that hold for every component of a kind, on tiny data. Each raises AssertionError."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .. import config as configs
+from ..data import Data, Size, truth_of
+from ..engine.checkpoint import seed_everything
+from ..inference import assign, embed
+from ..interfaces import Decodes, Encoder, Place, Result
+from ..registry import Registry, installed
+from ..run import Run
+
+SAMPLES, CLASSES = 60, 3
+
+
+def tiny_data(shape: Size = (1, 8, 8)) -> Data:
+    """Three separated groups of 20 samples in [0, 1]."""
+    generator = torch.Generator().manual_seed(0)
+    labels = torch.arange(SAMPLES) % CLASSES
+    centers = torch.rand(CLASSES, *shape, generator=generator)
+    noise = 0.02 * torch.randn(SAMPLES, *shape, generator=generator)
+    x = (centers[labels] + noise).clamp(0, 1)
+    return Data(x, "tiny data for checks", revealed=truth_of(labels.numpy()))
+
+
+def check_encoder(
+    name: str, folder: Path, *, shape: Size = (1, 8, 8), registry: Registry | None = None, **settings: Any
+) -> None:
+    """Fit, embed, decode where it can, save and load, refit: shapes, finiteness, equal bits."""
+    data = tiny_data(shape)
+    cls = (registry or installed()).load("encoder", name)
+    entry = (registry or installed()).find("encoder", name)
+    seen = data if entry.component.supervised else data.seal()
+
+    def fitted(where: str) -> Encoder:
+        run = Run(folder / where, epochs_scale=0.05, quiet=True, registry=registry)
+        seed_everything(run.seed_for("weights"))
+        encoder: Encoder = cls(configs.build(cls.Config, settings, "encoder"), shape)
+        assert encoder.fit(seen, run) is encoder, "fit returns self"
+        return encoder
+
+    encoder = fitted("first")
+    z = embed(encoder, data)
+    assert z.shape == (SAMPLES, encoder.latent_dim), f"codes are (N, latent_dim), not {tuple(z.shape)}"
+    assert z.dtype == torch.float32
+    assert torch.isfinite(z).all(), "codes are finite"
+    assert torch.allclose(embed(encoder, data, batch_size=7), z, atol=1e-4), (
+        "in eval mode a code does not depend on the batch it is in"
+    )
+    assert torch.equal(embed(fitted("second"), data), z), "the same seed gives the same bits"
+    again = cls(configs.build(cls.Config, settings, "encoder"), shape)
+    again.load_state_dict(encoder.state_dict())
+    assert torch.equal(embed(again, data), z), "state_dict keeps everything that forward needs"
+    if isinstance(encoder, Decodes):
+        with torch.no_grad():
+            assert encoder.decode(z[:5]).shape == (5, *shape), "decode gives samples"
+
+
+def check_clusterer(
+    name: str, folder: Path, *, encoder: str = "sdae", registry: Registry | None = None, **settings: Any
+) -> None:
+    """Fit on an encoder's codes: rows that sum to 1, labels in range, save and load, equal bits."""
+    data = tiny_data().seal()
+    registry = registry or installed()
+    cls = registry.load("clusterer", name)
+    encoder_class = registry.load("encoder", encoder)
+
+    def fitted(where: str) -> tuple[Any, Any]:
+        run = Run(folder / where, epochs_scale=0.05, quiet=True, registry=registry)
+        seed_everything(run.seed_for("weights"))
+        made = encoder_class(configs.build(encoder_class.Config, {}, "encoder"), data.shape)
+        made.fit(data, run.child("encoder"))
+        clusterer = cls(configs.build(cls.Config, settings, "clusterer"), CLASSES)
+        assert clusterer.fit(made, data, run.child("clusterer")) is clusterer, "fit returns self"
+        return made, clusterer
+
+    made, clusterer = fitted("first")
+    z = embed(made, data)
+    with torch.no_grad():
+        q = clusterer(z)
+    assert q.shape == (SAMPLES, CLASSES), f"soft assignments are (B, K), not {tuple(q.shape)}"
+    assert torch.allclose(q.sum(1), torch.ones(SAMPLES), atol=1e-4), "rows sum to 1"
+    labels, confidence = assign(clusterer, z)
+    assert labels.dtype == torch.int64
+    assert int(labels.min()) >= 0
+    assert int(labels.max()) < CLASSES
+    assert 0 < float(confidence.min()) <= float(confidence.max()) <= 1 + 1e-5
+    again_encoder, again = fitted("second")
+    assert torch.equal(assign(again, embed(again_encoder, data))[0], labels), "same seed, same labels"
+
+
+def check_evaluator(name: str, folder: Path, *, registry: Registry | None = None, **settings: Any) -> None:
+    """Evaluate labelled and unlabelled results: finite numbers by name, no complaint without truth."""
+    data = tiny_data()
+    registry = registry or installed()
+    cls = registry.load("evaluator", name)
+    encoder_class, clusterer_class = registry.load("encoder", "sdae"), registry.load("clusterer", "kmeans")
+    run = Run(folder, epochs_scale=0.05, quiet=True, registry=registry)
+    encoder = encoder_class(configs.build(encoder_class.Config, {}, "encoder"), data.shape)
+    encoder.fit(data.seal(), run.child("encoder"))
+    clusterer = clusterer_class(configs.build(clusterer_class.Config, {}, "clusterer"), CLASSES)
+    clusterer.fit(encoder, data.seal(), run.child("clusterer"))
+    z = embed(encoder, data)
+    labels, confidence = (t.numpy() for t in assign(clusterer, z))
+    for truth in (data.truth, None):
+        result = Result(
+            z.numpy(), labels, confidence, CLASSES, truth, data.seal(), encoder, clusterer, folder, 0
+        )
+        for key, value in cls(configs.build(cls.Config, settings, name)).evaluate(result).items():
+            assert np.isfinite(value).all(), f"score {key} is finite"
+
+
+def check_dataset(name: str, place: Place, *, registry: Registry | None = None, **settings: Any) -> None:
+    """Load: at least two samples, uint8 or float32, finite, truth of the same length, equal bits twice."""
+    cls = (registry or installed()).load("dataset", name)
+    first, second = (cls(configs.build(cls.Config, settings, name)).load(place) for _ in range(2))
+    first.check(2)
+    assert first.x.dtype in (torch.uint8, torch.float32)
+    assert math.prod(first.shape) > 0
+    assert first.fingerprint() == second.fingerprint(), "loading twice gives the same data"
+    assert first.truth is None or len(first.truth.labels) == len(first)

@@ -1,0 +1,10 @@
+"""A whole third-party plugin: principal components as an encoder."""
+
+from deepclust.core import Component, hookimpl
+
+
+@hookimpl
+def deepclust_encoders():
+    yield Component(
+        "pca", "deepclust_pca.model:PCA", "principal components, no training", paper="Pearson 1901"
+    )
