@@ -101,14 +101,15 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         inner = next(a for a in arguments if a is not type(None))
         return convert(value, inner, name)
     if origin is Literal:
-        if value not in arguments:
-            choices = ", ".join(map(str, arguments))
-            raise InvalidSetting(f"{name} is '{value}', but it must be one of: {choices}.")
-        return value
+        for choice in arguments:
+            if value == choice or value == str(choice):
+                return choice
+        choices = ", ".join(map(str, arguments))
+        raise InvalidSetting(f"{name} is '{value}', but it must be one of: {choices}.")
     if origin is tuple:
-        items = value.split(",") if isinstance(value, str) else value
+        items = [i.strip() for i in value.split(",") if i.strip()] if isinstance(value, str) else value
         if isinstance(items, (list, tuple)):
-            return tuple(convert(item, arguments[0], name) for item in items if item != "")
+            return tuple(convert(item, arguments[0], name) for item in items)
     elif hint is bool:
         text = str(value).lower()
         if text in ("true", "yes", "on", "1"):
@@ -127,7 +128,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):
             try:
                 number = float(value)
-            except ValueError:
+            except (ValueError, OverflowError):
                 pass
             else:
                 if math.isfinite(number):

@@ -13,7 +13,7 @@ from torch import Tensor
 from .errors import InvalidData, LabelsHidden
 
 Size = tuple[int, ...]
-CHUNK_BYTES = 64 * 2**20  # of samples looked at in one go
+CHUNK_BYTES = 8 * 2**20  # of samples looked at in one go
 HASHED_BYTES = 2**30  # above this the fingerprint samples the data
 
 
@@ -159,9 +159,11 @@ def truth_of(labels: np.ndarray, names: Sequence[str] | None = None) -> Truth:
             "one integer or one text for each sample is needed."
         )
     if labels.dtype.kind == "f":
-        if not np.all(labels == np.round(labels)):
-            raise InvalidData("the labels are fractions; class ids must be whole numbers or texts.")
+        if not np.all(np.isfinite(labels) & (labels == np.round(labels))):
+            raise InvalidData("the labels are no ids: classes must be whole numbers or texts.")
         labels = labels.astype(np.int64)
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "replace")
     unlabelled = labels == -1 if labels.dtype.kind == "i" else np.zeros(len(labels), bool)
     ids, codes = np.unique(labels[~unlabelled], return_inverse=True)
     full = np.full(len(labels), -1, dtype=np.int64)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
-from .errors import DeepclustError
-
-Precision = Literal["auto", "float32", "bf16"]
+from .errors import DeepclustError, InvalidSetting
+from .plan import Precision
 
 
 def choose_device(name: str) -> torch.device:
@@ -37,7 +36,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: Precision, device: torch.device) -> Literal["float32", "bf16"]:
-    """``auto`` is bf16 where the hardware multiplies it fast, else float32."""
+    """``auto`` is bf16 where the hardware multiplies it fast, else float32.
+
+    Raises InvalidSetting for another name.
+    """
+    if name not in get_args(Precision):
+        choices = ", ".join(get_args(Precision))
+        raise InvalidSetting(f"the precision is '{name}', but it must be one of: {choices}.")
     if name != "auto":
         return name
     if device.type == "cuda":

@@ -67,7 +67,7 @@ def run(
     n_clusters = _count(plan, data)
     data.check(n_clusters)
     folder = out or Path("runs") / _default_name(plan, n_clusters)
-    precision = devices.choose_precision(request.precision, device)  # type: ignore[arg-type]
+    precision = devices.choose_precision(request.precision, device)
     record = _record(plan, data, n_clusters, device, precision)
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from . import config as configs
 from .errors import DeepclustError, ImpossiblePair, InvalidSetting, unknown
 from .registry import Entry, Registry
 
+Precision = Literal["auto", "float32", "bf16"]
 ARRAY = "array"  # the data set that reads what a path names
 
 
 @dataclass(frozen=True)
-class Request:
-    """An experiment as a user asks for it; ``settings`` by part: encoder, clusterer, data, an evaluator."""
+class Choices:
+    """What stands outside the parts: the names, and how to run."""
 
     encoder: str = "sdae"
     clusterer: str = "dec"
@@ -26,8 +27,17 @@ class Request:
     clusters: int | None = None
     seed: int = 0
     device: str = "auto"
-    precision: str = "auto"
+    precision: Precision = "auto"
     epochs_scale: float = 1.0
+
+
+@dataclass(frozen=True)
+class Request(Choices):
+    """An experiment as a user asks for it.
+
+    settings: by part, which is encoder, clusterer, data or an evaluator's name.
+    """
+
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
@@ -134,37 +144,17 @@ def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Req
 
     Raises UnknownName or InvalidSetting.
     """
-    plain = dict(tables.get("run", {}))
-    known = configs.describe(_RunTable)
-    values = configs.to_dict(configs.build(_RunTable, plain, "run"))
-    values = {k: v for k, v in values.items() if k in plain}
-    settings: dict[str, dict[str, Any]] = {}
-    sources: Sequence[Mapping[str, Any]] = (tables, overrides.get("settings", {}))
-    for source in sources:
-        for part, table in source.items():
-            if part == "run" and source is tables:
-                continue
-            if not isinstance(table, Mapping):
-                names = ", ".join(s.name for s in known)
-                raise InvalidSetting(
-                    f"'{part}' stands outside a table in the configuration file; "
-                    f"[run] takes {names}; [encoder], [clusterer] and [data] take settings."
-                )
-            settings.setdefault(part, {}).update(table)
-    values.update({k: v for k, v in overrides.items() if v is not None and k != "settings"})
-    if "evaluators" in values:
-        values["evaluators"] = tuple(values["evaluators"])
-    return Request(**values, settings=settings)
-
-
-@dataclass(frozen=True)
-class _RunTable:
-    encoder: str = "sdae"
-    clusterer: str = "dec"
-    data: str = "digits"
-    evaluators: tuple[str, ...] = ("clustering",)
-    clusters: int | None = None
-    seed: int = 0
-    device: str = "auto"
-    precision: str = "auto"
-    epochs_scale: float = 1.0
+    for part, table in tables.items():
+        if not isinstance(table, Mapping):
+            names = ", ".join(s.name for s in configs.describe(Choices))
+            raise InvalidSetting(
+                f"'{part}' is not a table in the configuration file; "
+                f"[run] takes {names}; [encoder], [clusterer] and [data] take settings."
+            )
+    in_file = tables.get("run", {})
+    given = {k: v for k, v in overrides.items() if v is not None and k != "settings"}
+    chosen = configs.build(Choices, {**in_file, **given}, "run")
+    settings = {part: dict(table) for part, table in tables.items() if part != "run"}
+    for part, table in overrides.get("settings", {}).items():
+        settings.setdefault(part, {}).update(table)
+    return Request(**vars(chosen), settings=settings)

@@ -102,6 +102,7 @@ class Trainer:
         if self.finished:
             return
         self._started = time.monotonic()
+        self.interrupted = False
         ranked = sorted(self._extensions.values(), key=lambda item: item[2])
         ordered = [(extension, trigger) for extension, trigger, _ in ranked]
         writers = [(e, trigger) for e, trigger, rank in ranked if rank < READER]
@@ -117,12 +118,15 @@ class Trainer:
                         self.updater.update()
                         self._call(writers)
                     self.means.add(observation)
+                    asked = self.interrupted  # later than this counts for the next step: its snapshot
                     self._call(readers)
-                    if self.interrupted:
+                    if asked:
                         raise KeyboardInterrupt
             self.finished = True
             for extension, _ in ordered:
                 extension.finish(self)
+            if self.interrupted:  # at the very end: not lost, as the caller may go on
+                raise KeyboardInterrupt
         finally:
             for extension, _ in ordered:
                 extension.close(self)

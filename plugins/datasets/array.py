@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -14,6 +15,7 @@ from ...core import Data, Dataset, InvalidData, Place, setting, truth_of
 
 SAMPLES = ("x", "X", "data", "images")
 LABELS = ("y", "Y", "labels", "target")
+UNREADABLE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 
 
 @dataclass(frozen=True)
@@ -55,23 +57,29 @@ class Array(Dataset):
             x, y, part = self._from_archive(path)
         if self.config.labels is not None:
             y = self._read(Path(self.config.labels))
-        if y is not None and len(y) != len(x):
-            raise InvalidData(f"'{path}': there are {len(x)} samples but {len(y)} labels.")
         pixels = _tensor(x, str(path), self.config.channels)
+        if y is not None and y.shape[:1] != x.shape[:1]:
+            count = len(y) if y.ndim else "no list of"
+            raise InvalidData(f"'{path}': there are {len(x)} samples but {count} labels.")
         truth = None if y is None else truth_of(y)
         return Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth)
 
     def _read(self, path: Path) -> np.ndarray:
         try:
-            array: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, OSError, EOFError) as error:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+            if not isinstance(array, np.ndarray):
+                raise ValueError("it is an archive, whose name must end in '.npz'")
+        except UNREADABLE as error:
             raise InvalidData(_unreadable(path, error)) from error
         return array
 
     def _from_archive(self, path: Path) -> tuple[np.ndarray, np.ndarray | None, str]:
         c = self.config
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            archive = np.load(path, allow_pickle=False)
+            if isinstance(archive, np.ndarray):
+                raise ValueError("it is a single array, whose name must end in '.npy'")
+            with archive:
                 names = list(archive.files)
                 wanted, part = _choose(names, c.x, SAMPLES, c.split)
                 if wanted is None:
@@ -85,7 +93,7 @@ class Array(Dataset):
                     raise InvalidData(f"'{path}' holds {', '.join(names)}, no '{c.y}'.")
                 x = _join([archive[n] for n in wanted])
                 y = _join([archive[n] for n in labels]) if labels else None
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             raise InvalidData(_unreadable(path, error)) from error
         return x, y, part
 
@@ -110,12 +118,15 @@ def _join(arrays: list[np.ndarray]) -> np.ndarray:
 
 
 def _unreadable(path: Path, error: Exception) -> str:
-    if "pickle" in str(error).lower() or "object" in str(error).lower():
+    if "pickled" in str(error):  # what NumPy says of any file that does not begin as its own do
+        return f"'{path}' is not in NumPy's format, and pickles are never read because they can run code."
+    if "object" in str(error).lower():
         return (
             f"'{path}' holds Python objects, which are never unpickled because that can run code; "
             "save numbers: numpy.save(path, array.astype('float32'))."
         )
-    return f"'{path}' cannot be read as NumPy data: {str(error).splitlines()[0]}"
+    reason = next(iter(str(error).splitlines()), type(error).__name__)
+    return f"'{path}' cannot be read as NumPy data: {reason}"
 
 
 def _tensor(x: np.ndarray, path: str, channels: str) -> torch.Tensor:

@@ -27,10 +27,10 @@ class SDAEConfig:
     noise: float = setting(0.2, "share of a layer's inputs and hidden units masked", low=0, high=0.9)
     batch_size: int = setting(256, "samples in a batch", low=1)
     shift: float = setting(
-        0.0, "images only: shift samples at random by up to this share of a side", low=0, high=0.5
+        0.06, "images only: shift samples at random by up to this share of a side", low=0, high=0.5
     )
     rotation: float = setting(
-        0.0, "images only: turn samples at random by up to this many degrees", low=0, high=180
+        10.0, "images only: turn samples at random by up to this many degrees", low=0, high=180
     )
     finetune_noise: float = setting(
         0.2, "share of the inputs masked while the whole stack trains", low=0, high=0.9
@@ -63,6 +63,8 @@ class SDAEConfig:
             "weights": "normal",
             "code_scale": None,
             "finetune_noise": 0.0,
+            "shift": 0.0,
+            "rotation": 0.0,
         },
     }
 

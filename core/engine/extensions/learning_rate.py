@@ -23,7 +23,8 @@ class LearningRate(Extension):
         self.factor = factor
 
     def initialize(self, trainer: Trainer) -> None:
-        self(trainer)
+        if trainer.iteration == 0:  # a resumed optimiser brings its rate along
+            self(trainer)
 
     def __call__(self, trainer: Trainer) -> None:
         factor = self.factor(trainer.iteration, trainer.total_iterations)

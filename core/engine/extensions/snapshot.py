@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,9 @@ class Snapshot(Extension):
         state = trainer.state_dict()
         for name in _not_finite_tensors(state["updater"]["models"]):
             raise TrainingFailed(not_finite(trainer, f"weight '{name}'", "is not finite"))
+        for name, (total, _) in state["means"].items():
+            if not math.isfinite(total):
+                raise TrainingFailed(not_finite(trainer, name, f"is {total}"))
         trainer.out.mkdir(parents=True, exist_ok=True)
         checkpoint.save(state, trainer.out / SNAPSHOT_NAME)
         self._last = time.monotonic()

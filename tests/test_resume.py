@@ -1,0 +1,92 @@
+"""A run that is killed again and again ends with the bytes of one that was left alone."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
+
+SETTINGS = [
+    "encoder.hidden=32,32", "encoder.layer_epochs=4", "encoder.epochs=8", "encoder.batch_size=64",
+    "clusterer.epochs=10", "clusterer.tol=0", "clusterer.batch_size=64", "encoder.shift=0.1",
+    "encoder.rotation=10",  # so that random numbers matter in all stages
+]  # fmt: skip
+
+
+def start(out: Path, clusterer: str, precision: str) -> subprocess.Popen:
+    command = [
+        sys.executable, "-m", "deepclust.cli", "run", "--encoder", "sdae", "--clusterer", clusterer,
+        "--device", "cpu", "--precision", precision, "--snapshot-seconds", "0", "-q", "--out", str(out),
+    ]  # fmt: skip
+    for setting in SETTINGS:
+        command += ["-s", setting]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=out.parent)
+
+
+def finish(process: subprocess.Popen) -> None:
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors.decode()
+
+
+def lines(log: Path) -> int:
+    return log.read_bytes().count(b"\n") if log.exists() else 0
+
+
+def kill_when(process: subprocess.Popen, log: Path, n_lines: int) -> None:
+    """Kill a run once a stage's log has so many lines (an epoch each), in whatever step it then is."""
+    deadline = time.monotonic() + 120
+    while lines(log) < n_lines:
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.kill()
+    process.communicate()
+    assert process.returncode < 0
+
+
+def log_of(path: Path) -> list[dict]:
+    parsed = [json.loads(line) for line in path.read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in parsed]
+
+
+def assert_same_results(whole: Path, cut: Path) -> None:
+    for name in ("labels.csv", "model.safetensors"):
+        assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
+    logs = sorted(p.relative_to(whole) for p in whole.rglob("log.jsonl"))
+    assert [str(p.parent) for p in logs] == [
+        "clusterer/refine", "encoder/finetune", "encoder/layer0", "encoder/layer1", "encoder/layer2",
+    ]  # fmt: skip
+    for log in logs:
+        assert log_of(whole / log) == log_of(cut / log), log
+    scores = [json.loads((folder / "scores.json").read_text()) for folder in (whole, cut)]
+    assert scores[0]["clustering"] == scores[1]["clustering"]
+    assert [s["resumed"] for s in scores] == [False, True]
+
+
+@pytest.mark.parametrize(("clusterer", "precision"), [("dec", "float32"), ("idec", "bf16")])
+def test_a_run_that_is_killed_in_every_stage_ends_with_the_same_bytes(tmp_path, clusterer, precision):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    left_alone = start(whole, clusterer, precision)
+    try:
+        for stage, n_lines in [
+            ("encoder/layer0", 2),
+            ("encoder/layer2", 1),
+            ("encoder/finetune", 1),
+            ("encoder/finetune", 5),
+            ("clusterer/refine", 1),
+            ("clusterer/refine", 6),
+        ]:
+            kill_when(start(cut, clusterer, precision), cut / stage / "log.jsonl", n_lines)
+            assert not (cut / "labels.csv").exists()
+        finish(start(cut, clusterer, precision))
+        finish(left_alone)
+    finally:
+        left_alone.kill()
+        left_alone.communicate()
+    assert_same_results(whole, cut)
