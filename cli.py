@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,7 @@ def run(
 
     outcome = pipeline.run(
         request,
-        Place(data_root.expanduser(), download),
+        Place(Path(os.path.expanduser(data_root)), download),
         out,
         overwrite=overwrite,
         quiet=quiet,

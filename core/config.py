@@ -17,9 +17,21 @@ from .errors import DeepclustError, InvalidSetting, unknown
 T = TypeVar("T")
 
 
-def setting(default: Any, help: str, *, low: float | None = None, high: float | None = None) -> Any:
-    """A field of a component's ``Config``: its default, one line of help, and its inclusive range."""
-    return dataclasses.field(default=default, metadata={"help": help, "low": low, "high": high})
+def setting(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    component: str | None = None,
+) -> Any:
+    """A field of a component's ``Config``: its default, one line of help, and its inclusive range.
+
+    component: the kind, where the value is the name of another component; it is looked up before
+    anything is trained.
+    """
+    metadata = {"help": help, "low": low, "high": high, "component": component}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -188,6 +200,12 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise DeepclustError(f"the file '{path}' cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise DeepclustError(f"the file '{path}' is not valid TOML: {error}.") from error
+
+
+def named_components(config: Any) -> list[tuple[str, str]]:
+    """The (kind, name) of each component that a config's values name."""
+    fields = dataclasses.fields(config)
+    return [(f.metadata["component"], getattr(config, f.name)) for f in fields if f.metadata.get("component")]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -81,8 +81,8 @@ class Data:
         return self.revealed
 
     def seal(self) -> Data:
-        """The same samples with the truth taken out: what an unsupervised ``fit`` is given."""
-        return replace(self, revealed=None, sealed=True)
+        """What an unsupervised ``fit`` is given: no truth, and no file names, which may tell it."""
+        return replace(self, revealed=None, files=None, sealed=True)
 
     def to(self, device: torch.device, budget: float = 0.5) -> Data:
         """The data for a device: moved there where they take at most ``budget`` of its free memory."""
@@ -105,7 +105,7 @@ class Data:
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{tuple(self.x.shape)} {self.x.dtype}".encode())
         if self.x.nbytes > HASHED_BYTES:
-            index = torch.linspace(0, len(self) - 1, 4096).long()
+            index = torch.linspace(0, len(self) - 1, 4096).long().clamp_(max=len(self) - 1)
             digest.update(self.x.index_select(0, index).contiguous().numpy().tobytes())
             return digest.hexdigest()
         for start, stop in self._chunks():
@@ -118,8 +118,8 @@ class Data:
             raise InvalidData(f"{self.description}: the data are empty, shape {tuple(self.x.shape)}.")
         if n_clusters < 2 or n_clusters > len(self):
             raise InvalidData(
-                f"{n_clusters} clusters were asked for, but {self.description} has {len(self)} "
-                f"samples: --clusters must be from 2 to {len(self)}."
+                f"{n_clusters} clusters were asked for of {len(self)} samples ({self.description}): "
+                f"--clusters must be from 2 to {len(self)}."
             )
         if self.x.dtype == torch.uint8:
             return

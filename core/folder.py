@@ -40,14 +40,17 @@ def prepare(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict
                     "Choose another --out, or replace that run with --overwrite."
                 )
             return earlier
-        if any(p.name != LOCK for p in folder.iterdir()):
-            raise OccupiedFolder(
-                f"'{folder}' is not empty and holds no run of deepclust; choose another --out."
-            )
+        _check_free(folder)
         write_json(folder / RECORD, record)
     except OSError as error:
         raise cannot_write(folder, error) from error
     return None
+
+
+def _check_free(folder: Path) -> None:
+    """Raise OccupiedFolder where anything but a run is there."""
+    if not (folder / RECORD).exists() and any(p.name != LOCK for p in folder.iterdir()):
+        raise OccupiedFolder(f"'{folder}' is not empty and holds no run of deepclust; choose another --out.")
 
 
 def read_record(folder: Path) -> dict[str, Any] | None:
@@ -71,7 +74,7 @@ def read_record(folder: Path) -> dict[str, Any] | None:
 def locked(folder: Path) -> Iterator[None]:
     """Hold the folder, so that two processes never train in it at once (not on Windows).
 
-    Raises OccupiedFolder where another process holds it.
+    Raises OccupiedFolder where another process holds it, or where anything but a run is there.
     """
     try:
         import fcntl
@@ -80,6 +83,8 @@ def locked(folder: Path) -> Iterator[None]:
         return
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / LOCK).exists():
+            _check_free(folder)  # before the lock is written there
         file = (folder / LOCK).open("w")
     except OSError as error:
         raise cannot_write(folder, error) from error

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
 import platform
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -71,9 +73,10 @@ def run(
     record = _record(plan, data, n_clusters, device, precision)
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
-        if earlier is not None and earlier["status"] == "finished":
-            scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-            return Outcome(folder, scores, was_finished=True)
+        if earlier is not None and earlier.get("status") == "finished":
+            with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
+                scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+                return Outcome(folder, scores, was_finished=True)
         say(f"{data.description}, {n_clusters} clusters, on {devices.describe(device)}, {precision}")
         say(f"  going on in '{folder}'" if earlier else f"  writing to '{folder}'")
         devices.prepare(device)
@@ -123,7 +126,7 @@ def _carry_out(plan: Plan, data: Data, n_clusters: int, work: Run) -> dict[str, 
         folder=work.folder,
         seed=work.seed,
     )
-    write_text(work.folder / "labels.csv", _labels_csv(result))
+    write_text(work.folder / "labels.csv", _labels_csv(result, data.files))
     _save_weights(work.folder / WEIGHTS, encoder, clusterer)
     scores: dict[str, Any] = {
         "protocol": {
@@ -201,14 +204,14 @@ def _record(plan: Plan, data: Data, n_clusters: int, device: torch.device, preci
     }
 
 
-def _labels_csv(result: Result) -> str:
+def _labels_csv(result: Result, files: Sequence[str] | None) -> str:
     """A row for each sample: its file or index, cluster, confidence, and true class where known."""
-    data, truth = result.data, result.truth
+    truth = result.truth
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    header = ["file" if data.files is not None else "index", "cluster", "confidence"]
+    header = ["file" if files is not None else "index", "cluster", "confidence"]
     writer.writerow(header + (["truth"] if truth is not None else []))
-    keys = data.files if data.files is not None else range(len(data))
+    keys = files if files is not None else range(len(result.labels))
     for i, (key, label, confidence) in enumerate(
         zip(keys, result.labels.tolist(), result.confidence.tolist(), strict=True)
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,7 +86,10 @@ def resolve(request: Request, registry: Registry) -> Plan:
         entry = registry.find(kind, name)
         cls = registry.load(kind, name)
         values = {**request.settings.get(part, {}), **more}
-        return Chosen(entry, cls, configs.build(cls.Config, values, part))
+        config = configs.build(cls.Config, values, part)
+        for needed_kind, needed in configs.named_components(config):
+            registry.load(needed_kind, needed)
+        return Chosen(entry, cls, config)
 
     plan = Plan(
         request,
@@ -102,8 +106,8 @@ def _choose_data(request: Request, registry: Registry, choose: Callable[..., Cho
     names = [e.component.name for e in registry.entries("dataset")]
     if request.data in names and request.data != ARRAY:
         return choose("data", "dataset", request.data)
-    path = Path(request.data).expanduser()
-    if path.exists():
+    path = Path(os.path.expanduser(request.data))  # as it is where there is no such user
+    if os.path.exists(path):
         return choose("data", "dataset", ARRAY, path=str(path.resolve()))
     if path.suffix or len(path.parts) > 1:
         raise DeepclustError(

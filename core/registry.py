@@ -18,6 +18,7 @@ from .errors import BrokenPlugin, unknown
 
 GROUP = "deepclust"
 BLOCK = "DEEPCLUST_BLOCK"
+FAULTS = (Exception, SystemExit)  # a plugin may fail in any way; the rest must go on
 
 
 @dataclass(frozen=True)
@@ -61,10 +62,11 @@ class Registry:
 
     def _load(self, point: EntryPoint) -> None:
         distribution, version = _source(point)
+        name = f"{distribution}:{point.name}"  # two distributions may name their entry points alike
         try:
             plugin = point.load()
-            self._manager.register(plugin, name=point.name)
             try:
+                self._manager.register(plugin, name)
                 self._manager.check_pending()
                 offered = [
                     Entry(kind, component, point.name, distribution, version)
@@ -72,14 +74,11 @@ class Registry:
                     for component in self._offers(plugin, kind)
                 ]
             except BaseException:
-                self._manager.unregister(plugin)
+                if self._manager.get_name(plugin) == name:
+                    self._manager.unregister(plugin)
                 raise
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # a plugin may fail in any way; the rest must go on
-            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-            self.failures.append(Failure(point.name, distribution, reason))
+        except FAULTS as error:
+            self.failures.append(Failure(point.name, distribution, _reason(error)))
         else:
             self._entries += offered
 
@@ -113,9 +112,10 @@ class Registry:
             raise unknown(kind, name, {e.component.name for e in self.entries(kind)}, advice)
         if len(entries) > 1:
             who = " and ".join(f"plugin '{e.plugin}' ({e.distribution} {e.version})" for e in entries)
-            raise BrokenPlugin(
-                f"{kind} '{name}' is offered by {who}; leave one out by setting {BLOCK}={entries[-1].plugin}"
-            )
+            plugins, distributions = ([getattr(e, of) for e in entries] for of in ("plugin", "distribution"))
+            choices = plugins if len({*plugins}) == len(plugins) else distributions
+            ways = " or ".join(f"{BLOCK}={choice}" for choice in dict.fromkeys(choices))
+            raise BrokenPlugin(f"{kind} '{name}' is offered by {who}; leave one out by setting {ways}")
         return entries[0]
 
     def load(self, kind: str, name: str) -> type[Any]:
@@ -130,16 +130,24 @@ class Registry:
         module, _, attribute = entry.component.target.partition(":")
         try:
             loaded = getattr(import_module(module), attribute)
-        except Exception as error:
+        except FAULTS as error:
             raise BrokenPlugin(
                 f"{kind} '{name}' of plugin '{entry.plugin}' ({entry.distribution} {entry.version}) "
-                f"cannot be imported: {type(error).__name__}: {error}"
+                f"cannot be imported: {_reason(error)}"
             ) from error
         wanted = getattr(interfaces, kind.capitalize())
         if not (isinstance(loaded, type) and issubclass(loaded, wanted)):
             raise BrokenPlugin(
                 f"{kind} '{name}' of plugin '{entry.plugin}': {entry.component.target} "
                 f"is not a subclass of deepclust.core.{wanted.__name__}"
+            )
+        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+        if not hasattr(loaded, "Config"):
+            missing.insert(0, "Config")
+        if missing:
+            raise BrokenPlugin(
+                f"{kind} '{name}' of plugin '{entry.plugin}': {entry.component.target} "
+                f"lacks {', '.join(missing)}"
             )
         return loaded
 
@@ -148,13 +156,19 @@ class Registry:
         for impl in self._manager.hook.deepclust_add_commands.get_hookimpls():
             try:
                 impl.function(cli)
-            except Exception as error:
-                self.failures.append(Failure(impl.plugin_name, "", f"{type(error).__name__}: {error}"))
+            except FAULTS as error:
+                distribution, _, plugin = impl.plugin_name.partition(":")
+                self.failures.append(Failure(plugin, distribution, _reason(error)))
 
     @property
     def hook(self) -> Any:
         """The hook callers, for the hooks that act instead of offering."""
         return self._manager.hook
+
+
+def _reason(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _source(point: EntryPoint) -> tuple[str, str]:

@@ -2,6 +2,7 @@
 
 import bz2
 import itertools
+import pickle
 import struct
 
 import numpy as np
@@ -269,7 +270,9 @@ def test_mnist_through_torchvision(tmp_path, name, folder):
 def test_mnist_files_that_are_cut(tmp_path):
     tiny_mnist(tmp_path)
     raw = tmp_path / "MNIST" / "raw"
-    for file, keep in itertools.product(("train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"), (0, 3, 12, 23)):
+    for file, keep in itertools.product(
+        ("train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"), (0, 3, 12, 23)
+    ):
         whole = (raw / file).read_bytes()
         (raw / file).write_bytes(whole[:keep])
         with pytest.raises(InvalidData, match="MNIST could not be read"):
@@ -282,7 +285,9 @@ def test_usps_through_torchvision(tmp_path):
     images = RNG.integers(0, 256, (30, 16, 16))
     for name, rows in (("usps.bz2", range(20)), ("usps.t.bz2", range(20, 30))):
         lines = (
-            " ".join([str(i % 10 + 1), *(f"{j + 1}:{v / 127.5 - 1:.6f}" for j, v in enumerate(images[i].flat))])
+            " ".join(
+                [str(i % 10 + 1), *(f"{j + 1}:{v / 127.5 - 1:.6f}" for j, v in enumerate(images[i].flat))]
+            )
             for i in rows
         )
         (tmp_path / name).write_bytes(bz2.compress("\n".join(lines).encode()))
@@ -319,8 +324,6 @@ def test_missing_files_are_named_with_the_way_to_get_them(tmp_path, name, file):
 def test_files_of_other_content_are_refused_unread(tmp_path, name):
     """torchvision unpickles CIFAR's files, so it must have compared their checksums before."""
     trap = tmp_path / "trap"
-    import pickle
-
     for file in installed().load("dataset", name).files:
         (tmp_path / file).parent.mkdir(exist_ok=True)
         (tmp_path / file).write_bytes(pickle.dumps(Bomb(trap)))

@@ -21,6 +21,7 @@ from deepclust.core.plan import Request, resolve
 from deepclust.core.registry import Registry
 from deepclust.plugins.clustering.metric import accuracy
 from deepclust.plugins.dec.model import DEC, IDEC, DECConfig, IDECConfig
+from deepclust.plugins.kmeans.model import KMeans
 from deepclust.plugins.sdae.model import SDAE, SDAEConfig
 
 
@@ -140,6 +141,18 @@ def test_it_stops_when_labels_stay_and_never_later_than_its_limit(pretrained, tm
         state = last_state(tmp_path / name)
         assert state["updater"]["iteration"] == iterations, name
         assert ("of the labels changed" in state["stop_reason"]) == (name != "limit")
+
+
+def test_a_resumed_refinement_does_not_cluster_anew(pretrained, tmp_path, monkeypatch):
+    def fit():
+        encoder, clusterer = copy.deepcopy(pretrained[0]), DEC(DECConfig(batch_size=32, epochs=2, tol=0.0), 3)
+        return clusterer.fit(encoder, pretrained[1], quiet(tmp_path)), encoder
+
+    first, refined = fit()
+    monkeypatch.setattr(KMeans, "fit", None)
+    again, same = fit()
+    assert torch.equal(again.centers, first.centers)
+    assert torch.equal(embed(same, pretrained[1]), embed(refined, pretrained[1]))
 
 
 def test_labels_that_go_on_changing_do_not_stop_it(tmp_path):

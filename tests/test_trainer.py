@@ -211,7 +211,7 @@ def test_the_first_of_several_stops_ends_the_training(tmp_path):
     assert trainer.total_iterations == 12
     trainer.extend(look, trigger=(4, "iteration"))
     trainer.run()
-    # looks at 4, the first, and at 8, when all labels changed; none changed at 12, but the limit is named first
+    # looks at 4, the first; at 8, all labels changed; at 12, none, but the limit is named first
     assert (trainer.iteration, trainer.finished) == (12, True)
     assert trainer.stop_reason == "12 iterations"
     trainer = simple(tmp_path, [(3, "epoch"), change])

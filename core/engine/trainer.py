@@ -192,6 +192,8 @@ class Trainer:
 
     def resume(self) -> bool:
         """Load the snapshot in ``out`` where there is one; says whether there was."""
+        for left in self.out.glob(f".{SNAPSHOT_NAME}.*"):  # by a kill in the middle of a write
+            left.unlink()
         path = self.out / SNAPSHOT_NAME
         if not path.exists():
             return False

@@ -27,7 +27,7 @@ class ArrayConfig:
         "all", "where a .npz holds x_train and x_test: which to take"
     )
     labels: str | None = setting(None, "a .npy file with the labels, for scores alone")
-    channels: Literal["auto", "first", "last", "none"] = setting(
+    channels: Literal["auto", "first", "last"] = setting(
         "auto", "where image channels are; auto: last where that axis is 1, 3 or 4 long"
     )
 

@@ -126,9 +126,13 @@ class STL10(Vision):
     files = tuple(
         f"stl10_binary/{name}"
         for name in (
-            "train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin", "class_names.txt",
+            "train_X.bin",
+            "train_y.bin",
+            "test_X.bin",
+            "test_y.bin",
+            "class_names.txt",
             "unlabeled_X.bin",  # never read, but torchvision wants all of the archive
-        )  # fmt: skip
+        )
     )
 
     def _split(self, split: str) -> dict[str, Any]:

@@ -29,9 +29,9 @@ from .kl import kl_loss, soft_assignment, target_distribution
 
 @dataclass(frozen=True)
 class DECConfig:
-    init: str = setting("kmeans", "clusterer that the centres come from")
+    init: str = setting("kmeans", "clusterer that the centres come from", component="clusterer")
     alpha: float = setting(1.0, "degrees of freedom of the Student t kernel", low=1e-3)
-    refresh: int = setting(140, "iterations between two refreshes of the target", low=1)
+    refresh: int = setting(140, "iterations between refreshes of the target; at most an epoch", low=1)
     tol: float = setting(1e-3, "stop when a smaller share of the labels changes", low=0, high=1)
     epochs: int = setting(40, "most epochs", low=1)
     augment: bool = setting(True, "train on the encoder's augmented samples, where it has any")

@@ -134,7 +134,7 @@ class SDAE(Encoder):
     def fit(self, data: Data, run: Run) -> Self:
         """Pretrain each layer on the clean codes of the one before, then train the whole stack.
 
-        Stages ``layer0``, ``layer1``, ... and ``finetune``, which has no noise.
+        Stages ``layer0``, ``layer1``, ... and ``finetune``.
         """
         c = self.config
         self.scale.fill_(1 / math.sqrt(max(data.mean_square(), 1e-12)))
@@ -185,7 +185,9 @@ class SDAE(Encoder):
         Without this a narrow schedule learns little, as the codes shrink from layer to layer; in
         the spirit of Mishkin & Matas 2016, All you need is a good init.
         """
-        index = torch.linspace(0, len(data) - 1, min(len(data), INIT_SAMPLES)).long()
+        index = (
+            torch.linspace(0, len(data) - 1, min(len(data), INIT_SAMPLES)).long().clamp_(max=len(data) - 1)
+        )
         target = self._encode(data.batch(index).flatten(1) * self.scale, i)
         hidden = self._up(i, target)
         if i == len(self.encoders) - 1:
