@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-import deepclust
 
-ROOT = Path(deepclust.__file__).parent
+ROOT = Path(__file__).resolve().parent.parent
 NO_PACKAGES = {"tests", "benchmarks", "docs", "examples", "build", "dist", "runs", "data", "shared"}
 HEAVY = {"torch", "torchvision", "sklearn", "scipy", "pandas", "matplotlib"}
 
