@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import deepclust
 
 ROOT = Path(__file__).resolve().parent.parent
 NO_PACKAGES = {"tests", "benchmarks", "docs", "examples", "build", "dist", "runs", "data", "shared"}
