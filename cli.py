@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -49,8 +50,10 @@ class _Group(click.Group):
         except DeepclustError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            click.echo("\nInterrupted. The same command goes on from the last snapshot.", err=True)
+        except KeyboardInterrupt as stop:
+            where = f" in {stop}" if str(stop) else ""
+            again = shlex.join(["deepclust", *sys.argv[1:]])
+            click.echo(f"\nInterrupted{where}. The same command goes on from there: {again}", err=True)
             ctx.exit(130)
 
 
@@ -72,9 +75,12 @@ def main() -> None:
 @click.option(
     "--data",
     metavar="NAME|PATH",
-    help="A data set by name, or a .npy or .npz file.  [default: digits]",
+    help="A data set by name, a folder of images, a .csv, .npy or .npz file.  [default: digits]",
 )
-@click.option("--clusters", type=int, metavar="K", help="How many clusters.  [default: the data set's]")
+@click.option("--clusters", metavar="K", help="A number, auto, or auto:2-30.  [default: the data set's]")
+@click.option("--labels", metavar="WHERE", help="True classes, for scores alone: `folders` of images, a "
+              "column of a table, a .npy file.  Short for -s data.labels=WHERE.")  # fmt: skip
+@click.option("--image-size", metavar="N|HxW", help="Size that images of a folder are brought to.")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same bits.  [default: 0]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="The run's folder; the same command goes on there.  [default: runs/...]")  # fmt: skip
@@ -92,13 +98,16 @@ def main() -> None:
 @click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", default=Path("data"),
               show_default=True, envvar="DEEPCLUST_DATA", help="Where data sets lie on disk.")  # fmt: skip
 @click.option("--download", is_flag=True, help="Fetch a data set that is not there.")
+@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", envvar="DEEPCLUST_CACHE",
+              help="Where decoded images are kept.  [default: ~/.cache/deepclust]")  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace the run in the folder, start from nothing.")
 @click.option("--snapshot-seconds", type=click.FloatRange(min=0), default=30, metavar="S",
               show_default=True, help="Least time between two snapshots.")  # fmt: skip
 @click.option("-q", "--quiet", is_flag=True, help="No progress; only errors.")
 def run(
-    assignments: tuple[str, ...], config: Path | None, data_root: Path, download: bool, out: Path | None,
-    overwrite: bool, snapshot_seconds: float, quiet: bool, evaluators: tuple[str, ...], **options: Any,
+    assignments: tuple[str, ...], config: Path | None, data_root: Path, download: bool, cache: Path | None,
+    out: Path | None, overwrite: bool, snapshot_seconds: float, quiet: bool, labels: str | None,
+    image_size: str | None, evaluators: tuple[str, ...], **options: Any,
 ) -> None:  # fmt: skip
     """Cluster data: train an encoder, then a clusterer, and write labels, scores and the model.
 
@@ -114,7 +123,11 @@ def run(
     from .core.plan import request_from
 
     tables = configs.read_toml(config) if config else {}
-    overrides = {**options, "settings": configs.parse_assignments(assignments)}
+    settings = configs.parse_assignments(assignments)
+    for key, value in (("labels", labels), ("image_size", image_size)):
+        if value is not None:
+            settings.setdefault("data", {})[key] = value
+    overrides = {**options, "settings": settings}
     request = request_from(tables, {**overrides, "evaluators": evaluators or None})
 
     from .core import pipeline
@@ -122,7 +135,7 @@ def run(
 
     outcome = pipeline.run(
         request,
-        Place(Path(os.path.expanduser(data_root)), download),
+        Place(Path(os.path.expanduser(data_root)), download, cache, quiet),
         out,
         overwrite=overwrite,
         quiet=quiet,

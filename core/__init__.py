@@ -29,6 +29,9 @@ if TYPE_CHECKING:
         Result,
         has_ability,
     )
+    from .mapped import Mapped
+    from .preparation import Preparation
+    from .progress import progress
     from .run import Run
 
 _WHERE = {
@@ -54,7 +57,10 @@ _WHERE = {
     "Encoder": "interfaces",
     "Evaluator": "interfaces",
     "HasCenters": "interfaces",
+    "Mapped": "mapped",
     "Place": "interfaces",
+    "Preparation": "preparation",
+    "progress": "progress",
     "Result": "interfaces",
     "Run": "run",
 }
@@ -72,7 +78,9 @@ __all__ = [
     "HasCenters",
     "InvalidData",
     "InvalidSetting",
+    "Mapped",
     "Place",
+    "Preparation",
     "Result",
     "Run",
     "Size",
@@ -82,6 +90,7 @@ __all__ = [
     "evaluating",
     "has_ability",
     "hookimpl",
+    "progress",
     "random_affine",
     "setting",
     "truth_of",

@@ -19,6 +19,8 @@ class Component:
     summary: one line for ``deepclust list``.
     paper: where the method is published, for ``deepclust info``.
     supervised: True for an encoder that learns from labels; runs that use it say so in their results.
+    reads: for a data set, the endings of the paths that it reads, ``"/"`` for folders; its Config has
+    a setting ``path``.
 
     Raises ValueError for a name or target of another form.
     """
@@ -28,6 +30,7 @@ class Component:
     summary: str
     paper: str = ""
     supervised: bool = False
+    reads: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import tomllib
@@ -110,8 +111,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         if type(None) in arguments and (value is None or value in ("none", "None", "")):
             return None
-        inner = next(a for a in arguments if a is not type(None))
-        return convert(value, inner, name)
+        return _convert_to_one(value, hint, [a for a in arguments if a is not type(None)], name)
     if origin is Literal:
         for choice in arguments:
             if value == choice or value == str(choice):
@@ -150,6 +150,16 @@ def convert(value: Any, hint: Any, name: str) -> Any:
             return value
     else:
         raise TypeError(f"{name}: settings of type {hint} are not supported")
+    raise InvalidSetting(f"{name} is '{value}', but it must be {_article(type_name(hint))}.")
+
+
+def _convert_to_one(value: Any, hint: Any, choices: list[Any], name: str) -> Any:
+    """``value`` as the first of several types that it fits."""
+    if len(choices) == 1:
+        return convert(value, choices[0], name)
+    for choice in choices:
+        with contextlib.suppress(InvalidSetting):
+            return convert(value, choice, name)
     raise InvalidSetting(f"{name} is '{value}', but it must be {_article(type_name(hint))}.")
 
 

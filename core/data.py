@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from .errors import InvalidData, LabelsHidden
+from .mapped import Mapped
+from .preparation import Preparation
 
 Size = tuple[int, ...]
 CHUNK_BYTES = 8 * 2**20  # of samples looked at in one go
@@ -32,7 +35,11 @@ class Data:
     x: (N, *shape), uint8 (images, (C, H, W)) or float32; it may be memory-mapped.
     device: where ``batch`` delivers.
     description: one line that names the data, their split included.
-    files: a name for each sample, where there are any.
+    files: a name for each sample, where there are any. key: what these names are, such as ``"file"``.
+    root: the folder that ``files`` are relative to, where they are files.
+    skipped: the (file, reason) of what could not be read.
+    prepared: how the samples were made, where that takes more than their shape and type.
+    mapped: where ``x`` is memory-mapped.
 
     The truth is kept apart: ``truth`` raises LabelsHidden unless this object was made to reveal it.
     """
@@ -41,6 +48,11 @@ class Data:
     description: str
     device: torch.device = torch.device("cpu")
     files: Sequence[str] | None = None
+    key: str = "file"
+    root: Path | None = None
+    skipped: Sequence[tuple[str, str]] = ()
+    prepared: Preparation | None = None
+    mapped: Mapped | None = None
     revealed: Truth | None = None
     sealed: bool = False
 
@@ -52,13 +64,28 @@ class Data:
         """The shape of one sample."""
         return tuple(self.x.shape[1:])
 
+    @property
+    def preparation(self) -> Preparation:
+        """What new samples must match."""
+        return self.prepared or Preparation(self.shape, str(self.x.dtype).removeprefix("torch."))
+
     def batch(self, index: Tensor) -> Tensor:
         """The samples at ``index`` (B,) as float32 on the device; bytes become 0 to 1.  # (B, *shape)"""
-        return self._deliver(self.x.index_select(0, index.to(self.x.device)))
+        rows = self.x.index_select(0, index.to(self.x.device))
+        if self.mapped is not None:
+            self.mapped.touched(len(rows), rows.nbytes)
+        return self._deliver(rows)
 
     def slice(self, start: int, stop: int) -> Tensor:
         """The samples from ``start`` to ``stop`` as ``batch`` gives them."""
-        return self._deliver(self.x[start:stop])
+        return self._deliver(self._rows(start, stop))
+
+    def _rows(self, start: int, stop: int) -> Tensor:
+        rows = self.x[start:stop]
+        if self.mapped is not None:
+            rows = rows.clone()  # in memory before its pages are handed back
+            self.mapped.touched(1, rows.nbytes)
+        return rows
 
     def _deliver(self, rows: Tensor) -> Tensor:
         if rows.device != self.device:
@@ -82,7 +109,7 @@ class Data:
 
     def seal(self) -> Data:
         """What an unsupervised ``fit`` is given: no truth, and no file names, which may tell it."""
-        return replace(self, revealed=None, files=None, sealed=True)
+        return replace(self, revealed=None, files=None, root=None, skipped=(), sealed=True)
 
     def to(self, device: torch.device, budget: float = 0.5) -> Data:
         """The data for a device: moved there where they take at most ``budget`` of its free memory."""
@@ -90,8 +117,8 @@ class Data:
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
             if x.nbytes <= budget * free:
-                x = x.to(device)
-        return replace(self, x=x, device=device)
+                return replace(self, x=x.to(device), device=device, mapped=None)
+        return replace(self, device=device)
 
     def mean_square(self) -> float:
         """The mean square of all values, on the scale of ``batch``."""
@@ -109,7 +136,7 @@ class Data:
             digest.update(self.x.index_select(0, index).contiguous().numpy().tobytes())
             return digest.hexdigest()
         for start, stop in self._chunks():
-            digest.update(self.x[start:stop].contiguous().numpy().tobytes())
+            digest.update(self._rows(start, stop).contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def check(self, n_clusters: int) -> None:
@@ -121,11 +148,15 @@ class Data:
                 f"{n_clusters} clusters were asked for of {len(self)} samples ({self.description}): "
                 f"--clusters must be from 2 to {len(self)}."
             )
+        self.check_finite()
+
+    def check_finite(self) -> None:
+        """Raise InvalidData for values that are not finite, naming the first."""
         if self.x.dtype == torch.uint8:
             return
         bad, first = 0, None
         for start, stop in self._chunks():
-            wrong = ~torch.isfinite(self.x[start:stop])
+            wrong = ~torch.isfinite(self._rows(start, stop))
             if count := int(wrong.sum()):
                 if first is None:
                     first = wrong.nonzero()[0].tolist()

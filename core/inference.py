@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .data import Data
-from .interfaces import Clusterer, Encoder
+from .interfaces import Clusterer, Encoder, HasCenters
 
 BATCH_VALUES = 4 * 2**20  # input values in one forward pass, unless a batch size is given
 
@@ -49,13 +49,52 @@ def embed(
     return z
 
 
-def assign(clusterer: Clusterer, z: Tensor, *, batch_size: int = 65536) -> tuple[Tensor, Tensor]:
-    """Labels (N,) int64 and confidences (N,), the largest soft assignment, on z's device."""
-    labels = torch.empty(len(z), dtype=torch.int64, device=z.device)
-    confidence = torch.empty(len(z), device=z.device)
+class Assignment(NamedTuple):
+    """Where samples belong, each (N,) on the codes' device.
+
+    labels: the clusters. confidence: the largest soft assignment. second: the cluster with the
+    largest one beside the label's, and second_confidence that one.
+    """
+
+    labels: Tensor
+    confidence: Tensor
+    second: Tensor
+    second_confidence: Tensor
+
+
+def assign(clusterer: Clusterer, z: Tensor, *, batch_size: int = 65536) -> Assignment:
+    """The clusters of codes z (N, D)."""
+    parts = []
     with evaluating(clusterer):
-        for start in range(0, len(z), batch_size):
-            part = z[start : start + batch_size]
-            labels[start : start + len(part)] = clusterer.predict(part)
-            confidence[start : start + len(part)] = clusterer(part).amax(dim=1)
-    return labels, confidence
+        for rows in torch.split(z, batch_size):
+            labels, q = clusterer.predict(rows), clusterer(rows)  # (B,), (B, K)
+            confidence = q.amax(dim=1)
+            others = q.scatter(1, labels[:, None], -1)  # below any soft assignment
+            second_confidence, second = others.max(dim=1)
+            parts.append(Assignment(labels, confidence, second, second_confidence))
+    return Assignment(*(torch.cat(column) for column in zip(*parts, strict=True)))
+
+
+def centers_of(clusterer: Clusterer, z: Tensor, labels: Tensor) -> Tensor:
+    """A point of the latent space for each cluster: its centre, else the mean of its codes.  # (K, D)
+
+    A cluster that has neither gets NaN.
+    """
+    if isinstance(clusterer, HasCenters):
+        centers = clusterer.centers.detach()
+        if centers.shape == (clusterer.n_clusters, z.shape[1]):
+            return centers.to(z)
+    sums = torch.zeros(clusterer.n_clusters, z.shape[1], dtype=torch.float64, device=z.device)
+    sums.index_add_(0, labels, z.double())
+    counts = torch.bincount(labels, minlength=clusterer.n_clusters)
+    return (sums / counts[:, None]).to(z)
+
+
+def distances(z: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
+    """The Euclidean distance of each code to its cluster's centre.  # (N,)"""
+    return torch.cat(
+        [
+            (rows - centers[own]).norm(dim=1)
+            for rows, own in zip(torch.split(z, 65536), torch.split(labels, 65536), strict=True)
+        ]
+    )

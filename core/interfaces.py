@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from .data import Data, Size, Truth
+from .preparation import Preparation
 
 if TYPE_CHECKING:
     from .run import Run
@@ -70,12 +72,20 @@ class Result:
     """What evaluators look at, for the N samples that were scored.
 
     z: (N, D) codes. labels: (N,) clusters. confidence: (N,) the largest soft assignment.
-    truth: None where there is none. folder: where figures and tables go.
+    second: (N,) the second choice, and its soft assignment in second_confidence: (N,).
+    distance: (N,) from the sample's code to its cluster's centre in centers: (K, D).
+    truth: None where there is none. files: a name for each sample, where there are any, of the kind
+    that ``key`` says. folder: where figures and tables go. record: what run.json holds.
+    scores: what the evaluators before this one gave, by their names.
     """
 
     z: np.ndarray
     labels: np.ndarray
     confidence: np.ndarray
+    second: np.ndarray
+    second_confidence: np.ndarray
+    distance: np.ndarray
+    centers: np.ndarray
     n_clusters: int
     truth: Truth | None
     data: Data
@@ -83,6 +93,11 @@ class Result:
     clusterer: Clusterer
     folder: Path
     seed: int
+    files: Sequence[str] | None = None
+    key: str = "file"
+    quiet: bool = False
+    record: Mapping[str, Any] = field(default_factory=dict)
+    scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
 
 class Evaluator(ABC):
@@ -100,10 +115,16 @@ class Evaluator(ABC):
 
 @dataclass(frozen=True)
 class Place:
-    """Where data sets are looked for: ``root`` and whether what is missing may be downloaded."""
+    """Where data sets are looked for, and how they are loaded.
+
+    root: the folder of data sets by name. download: whether what is missing there may be fetched.
+    cache: the folder of decoded images, None for the usual one. quiet: without progress.
+    """
 
     root: Path
     download: bool = False
+    cache: Path | None = None
+    quiet: bool = False
 
 
 class Dataset(ABC):
@@ -121,6 +142,21 @@ class Dataset(ABC):
 
         Raises InvalidData where they are missing, with the files expected and how to get them.
         """
+
+    def load_like(self, place: Place, preparation: Preparation) -> Data:
+        """New data, made as ``preparation`` says that a model's data were.
+
+        Raises InvalidData where these are no such data. This default takes what ``load`` gives where
+        shape and type are right, and standardises the rows of a model that was trained on such.
+        """
+        data = self.load(place)
+        dtype = data.preparation.dtype
+        highest = float(data.x[:1024].max()) if dtype != "uint8" and len(data) else 0.0
+        preparation.check(data.shape, dtype, highest, data.description)
+        if preparation.mean is None:
+            return replace(data, prepared=preparation)
+        rows = torch.from_numpy(preparation.standardise(data.x.numpy()))
+        return replace(data, x=rows, prepared=preparation, mapped=None)
 
 
 @runtime_checkable

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
+import os
 import platform
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,19 +18,20 @@ from typing import Any
 import numpy as np
 import torch
 
+from . import count, results
 from . import device as devices
 from . import folder as folders
+from .bundle import WEIGHTS, Bundle
 from .data import Data
 from .engine import checkpoint
 from .errors import InvalidData
-from .files import write_json, write_text, write_with
-from .inference import assign, embed
+from .files import write_json, write_with
+from .inference import assign, centers_of, distances, embed
 from .interfaces import Clusterer, Encoder, Place, Result
 from .plan import Plan, Request, resolve
+from .progress import phase
 from .registry import Registry, installed
 from .run import Run
-
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True)
@@ -48,6 +48,8 @@ def run(
     place: Place,
     out: Path | None = None,
     *,
+    data: Data | None = None,
+    encoder_folder: Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
     snapshot_seconds: float = 30.0,
@@ -55,29 +57,38 @@ def run(
 ) -> Outcome:
     """Carry a request out in ``out`` (by default a folder named after it), or go on where it stopped.
 
+    data: the samples, where they are there already; the request's data is then their name.
+    encoder_folder: where the encoder's stages are kept, for runs that share one; by default in the run.
     Raises DeepclustError, before anything is written, for whatever is wrong with the request.
     """
     registry = registry or installed()
     device = devices.choose_device(request.device)
-    plan = resolve(request, registry)
+    plan = resolve(request, registry, given=data is not None)
+    evaluators = {e.entry.component.name: e.cls(e.config) for e in plan.evaluators}
 
     def say(text: str) -> None:
         if not quiet:
             print(text, file=sys.stderr)
 
-    data = plan.data.cls(plan.data.config).load(place)
-    n_clusters = _count(plan, data)
-    data.check(n_clusters)
-    folder = out or Path("runs") / _default_name(plan, n_clusters)
+    if data is None:
+        assert plan.data is not None
+        with phase("reading the data"):
+            data = plan.data.cls(plan.data.config).load(place)
+    asked = _count(plan, data)
+    data.check(asked if isinstance(asked, int) else asked[1])
+    folder = out or Path("runs") / _default_name(plan, asked)
     precision = devices.choose_precision(request.precision, device)
-    record = _record(plan, data, n_clusters, device, precision)
+    record = _record(plan, data, asked, device, precision)
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
                 scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
                 return Outcome(folder, scores, was_finished=True)
-        say(f"{data.description}, {n_clusters} clusters, on {devices.describe(device)}, {precision}")
+        shown = f"{asked} clusters" if isinstance(asked, int) else f"{asked[0]} to {asked[1]} clusters"
+        say(f"{data.description}, {shown}, on {devices.describe(device)}, {precision}")
+        if data.skipped:
+            say(f"  {len(data.skipped)} files could not be read: see '{folder / results.SKIPPED}'")
         say(f"  going on in '{folder}'" if earlier else f"  writing to '{folder}'")
         devices.prepare(device)
         work = Run(
@@ -85,17 +96,26 @@ def run(
             quiet, registry=registry,
         )  # fmt: skip
         try:
-            scores = _carry_out(plan, data.to(device), n_clusters, work)
+            if encoder_folder is not None:
+                _share(folder / "encoder", encoder_folder)
+            n_clusters, scores = _carry_out(plan, data.to(device), asked, evaluators, record, work)
             scores["resumed"] = earlier is not None
             write_json(folder / "scores.json", scores)
-            memory = {"peak_memory_bytes": _peak_memory()}
-            write_json(folder / folders.RECORD, {**record, "status": "finished", **memory})
+            last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
+            write_json(folder / folders.RECORD, {**record, "status": "finished", **last})
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
     return Outcome(folder, scores)
 
 
-def _carry_out(plan: Plan, data: Data, n_clusters: int, work: Run) -> dict[str, Any]:
+def _carry_out(
+    plan: Plan,
+    data: Data,
+    asked: int | tuple[int, int],
+    evaluators: Mapping[str, Any],
+    record: Mapping[str, Any],
+    work: Run,
+) -> tuple[int, dict[str, Any]]:
     start = time.perf_counter()
     supervised = plan.encoder.entry.component.supervised
     hidden = data.seal()
@@ -103,31 +123,38 @@ def _carry_out(plan: Plan, data: Data, n_clusters: int, work: Run) -> dict[str, 
     run_encoder = work.child("encoder")
     checkpoint.seed_everything(run_encoder.seed_for("weights"))
     encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape).to(work.device)
-    encoder.fit(data if supervised else hidden, run_encoder)
+    with phase("training the encoder"):
+        encoder.fit(data if supervised else hidden, run_encoder)
     encoded = time.perf_counter()
+
+    n_clusters = asked if isinstance(asked, int) else count.settle(encoder, hidden, *asked, work)
+    counted = time.perf_counter()
 
     run_clusterer = work.child("clusterer")
     checkpoint.seed_everything(run_clusterer.seed_for("weights"))
     clusterer: Clusterer = plan.clusterer.cls(plan.clusterer.config, n_clusters).to(work.device)
-    clusterer.fit(encoder, hidden, run_clusterer)
+    with phase("clustering the codes"):
+        clusterer.fit(encoder, hidden, run_clusterer)
     clustered = time.perf_counter()
 
-    z = embed(encoder, hidden)
-    labels, confidence = assign(clusterer, z)
-    result = Result(
-        z=z.cpu().numpy(),
-        labels=labels.cpu().numpy(),
-        confidence=confidence.cpu().numpy(),
-        n_clusters=n_clusters,
-        truth=data.truth,
-        data=hidden,
-        encoder=encoder,
-        clusterer=clusterer,
-        folder=work.folder,
-        seed=work.seed,
-    )
-    write_text(work.folder / "labels.csv", _labels_csv(result, data.files))
-    _save_weights(work.folder / WEIGHTS, encoder, clusterer)
+    with phase("writing the results"):
+        z = embed(encoder, hidden)
+        assignment = assign(clusterer, z)
+        centers = centers_of(clusterer, z, assignment.labels)
+        where = results.placed(assignment, distances(z, assignment.labels, centers))
+        codes = z.cpu().numpy()
+        results.write_labels(work.folder / results.LABELS, data, where, data.truth)
+        results.write_examples(work.folder / results.EXAMPLES, data, where, n_clusters)
+        _save_array(work.folder / results.EMBEDDING, codes)
+        if data.skipped:
+            results.write_table(work.folder / results.SKIPPED, [data.key, "reason"], data.skipped)
+        kept = {
+            "encoder": plan.encoder.record(),
+            "clusterer": plan.clusterer.record(),
+            "n_clusters": n_clusters,
+            "versions": record["versions"],
+        }
+        Bundle(encoder, clusterer, centers, data.preparation, kept).save(work.folder / WEIGHTS)
     scores: dict[str, Any] = {
         "protocol": {
             "trained on": data.description,
@@ -136,57 +163,100 @@ def _carry_out(plan: Plan, data: Data, n_clusters: int, work: Run) -> dict[str, 
             "seed": work.seed,
         }
     }
-    for chosen in plan.evaluators:
-        evaluated = chosen.cls(chosen.config).evaluate(result)
-        scores[chosen.entry.component.name] = {k: _plain(v) for k, v in evaluated.items()}
+    for name, evaluator in evaluators.items():
+        result = Result(
+            **where._asdict(),
+            z=codes,
+            centers=centers.cpu().numpy(),
+            n_clusters=n_clusters,
+            truth=data.truth,
+            data=hidden,
+            encoder=encoder,
+            clusterer=clusterer,
+            folder=work.folder,
+            seed=work.seed,
+            files=data.files,
+            key=data.key,
+            quiet=work.quiet,
+            record={**record, "n_clusters": n_clusters},
+            scores=scores,
+        )
+        with phase(f"the evaluator '{name}'"):
+            scores[name] = {k: _plain(v) for k, v in evaluator.evaluate(result).items()}
     scores["seconds"] = {
         "encoder": round(encoded - start, 3),
-        "clusterer": round(clustered - encoded, 3),
+        "clusterer": round(clustered - counted, 3),
         "results": round(time.perf_counter() - clustered, 3),
     }
-    return scores
+    if not isinstance(asked, int):
+        scores["seconds"]["number of clusters"] = round(counted - encoded, 3)
+    return n_clusters, scores
 
 
 def _plain(value: Any) -> Any:
     return value if isinstance(value, (int, list)) else float(value)
 
 
-def _count(plan: Plan, data: Data) -> int:
-    n_clusters: int | None = plan.request.clusters or plan.data.cls.n_clusters
-    if n_clusters is None:
-        raise InvalidData(f"how many clusters has {data.description}? Say it with --clusters.")
-    return n_clusters
+def _count(plan: Plan, data: Data) -> int | tuple[int, int]:
+    asked: int | tuple[int, int] | None = plan.clusters
+    if asked is None and plan.data is not None:
+        asked = plan.data.cls.n_clusters
+    if asked is None:
+        raise InvalidData(
+            f"how many clusters has {data.description}? Say it with --clusters, "
+            "or let --clusters auto find out."
+        )
+    return asked
 
 
-def _default_name(plan: Plan, n_clusters: int) -> str:
+def _default_name(plan: Plan, asked: int | tuple[int, int]) -> str:
     request = plan.request
     name = Path(request.data).stem or "data"
-    return f"{name}-{request.encoder}-{request.clusterer}-k{n_clusters}-seed{request.seed}"
+    clusters = str(asked) if isinstance(asked, int) else f"auto{asked[0]}-{asked[1]}"
+    return f"{name}-{request.encoder}-{request.clusterer}-k{clusters}-seed{request.seed}"
 
 
-def _record(plan: Plan, data: Data, n_clusters: int, device: torch.device, precision: str) -> dict[str, Any]:
+def _share(link: Path, folder: Path) -> None:
+    """Let the run's folder ``link`` be ``folder``, which other runs use too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
+
+
+def _save_array(path: Path, array: np.ndarray) -> None:
+    def save(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.save(file, array)
+
+    write_with(path, save)
+
+
+def _record(
+    plan: Plan, data: Data, asked: int | tuple[int, int], device: torch.device, precision: str
+) -> dict[str, Any]:
     request = plan.request
-    chosen = (plan.data, plan.encoder, plan.clusterer, *plan.evaluators)
+    chosen = [c for c in (plan.data, plan.encoder, plan.clusterer, *plan.evaluators) if c is not None]
     return {
         "status": "running",
         "request": {
             "encoder": plan.encoder.record(),
             "clusterer": plan.clusterer.record(),
             "evaluators": [c.record() for c in plan.evaluators],
-            "clusters": n_clusters,
+            "clusters": asked if isinstance(asked, int) else f"auto:{asked[0]}-{asked[1]}",
             "seed": request.seed,
             "device": device.type,
             "precision": precision,
             "epochs_scale": request.epochs_scale,
         },
         "data": {
-            **plan.data.record(),
+            **(plan.data.record() if plan.data is not None else {"name": request.data}),
             "description": data.description,
             "samples": len(data),
             "shape": list(data.shape),
             "type": str(data.x.dtype).removeprefix("torch."),
             "fingerprint": data.fingerprint(),
         },
+        "preparation": data.preparation.record(),
         "versions": {
             "deepclust": version("deepclust"),
             "plugins": {c.entry.component.name: f"{c.entry.distribution} {c.entry.version}" for c in chosen},
@@ -202,36 +272,6 @@ def _record(plan: Plan, data: Data, n_clusters: int, device: torch.device, preci
         "command": sys.argv[1:],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-
-
-def _labels_csv(result: Result, files: Sequence[str] | None) -> str:
-    """A row for each sample: its file or index, cluster, confidence, and true class where known."""
-    truth = result.truth
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    header = ["file" if files is not None else "index", "cluster", "confidence"]
-    writer.writerow(header + (["truth"] if truth is not None else []))
-    keys = files if files is not None else range(len(result.labels))
-    for i, (key, label, confidence) in enumerate(
-        zip(keys, result.labels.tolist(), result.confidence.tolist(), strict=True)
-    ):
-        row = [key, label, f"{confidence:.6f}"]
-        if truth is not None:
-            code = truth.labels[i]
-            row.append(truth.names[code] if code >= 0 else "")
-        writer.writerow(row)
-    return text.getvalue()
-
-
-def _save_weights(path: Path, encoder: Encoder, clusterer: Clusterer) -> None:
-    from safetensors.torch import save_file
-
-    tensors = {
-        f"{part}.{name}": value.detach().cpu().contiguous().clone()
-        for part, model in (("encoder", encoder), ("clusterer", clusterer))
-        for name, value in model.state_dict().items()
-    }
-    write_with(path, lambda temporary: save_file(tensors, temporary))
 
 
 def _peak_memory() -> int | None:

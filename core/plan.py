@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from . import config as configs
-from .errors import DeepclustError, ImpossiblePair, InvalidSetting, unknown
+from .errors import DeepclustError, ImpossiblePair, InvalidData, InvalidSetting, unknown
 from .registry import Entry, Registry
 
 Precision = Literal["auto", "float32", "bf16"]
-ARRAY = "array"  # the data set that reads what a path names
+AUTO_CLUSTERS = (2, 30)  # what --clusters auto tries
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Choices:
     clusterer: str = "dec"
     data: str = "digits"
     evaluators: tuple[str, ...] = ("clustering",)
-    clusters: int | None = None
+    clusters: int | str | None = None  # "auto" or "auto:2-30" to let the data say
     seed: int = 0
     device: str = "auto"
     precision: Precision = "auto"
@@ -57,26 +58,31 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Plan:
-    """An experiment whose names and settings are known to be right."""
+    """An experiment whose names and settings are known to be right.
+
+    data: None where the samples were given. clusters: how many, or the fewest and the most to try;
+    None where the data set says it.
+    """
 
     request: Request
-    data: Chosen
+    data: Chosen | None
     encoder: Chosen
     clusterer: Chosen
     evaluators: tuple[Chosen, ...]
+    clusters: int | tuple[int, int] | None
 
 
-def resolve(request: Request, registry: Registry) -> Plan:
+def resolve(request: Request, registry: Registry, *, given: bool = False) -> Plan:
     """Find the classes, build the configs, and check that the pair can work.
 
+    given: the samples are there already, so no data set is looked up.
     Raises UnknownName, InvalidSetting, BrokenPlugin or ImpossiblePair.
     """
     if not (math.isfinite(request.epochs_scale) and request.epochs_scale > 0):
         raise InvalidSetting(f"epochs-scale is {request.epochs_scale}, but it must be above 0.")
     if not 0 <= request.seed < 2**63:
         raise InvalidSetting(f"the seed is {request.seed}, but it must be from 0 to 2^63 - 1.")
-    if request.clusters is not None and request.clusters < 2:
-        raise InvalidSetting(f"{request.clusters} clusters were asked for: 2 or more are needed.")
+    clusters = parse_clusters(request.clusters)
     parts = ["data", "encoder", "clusterer", *request.evaluators]
     for part in request.settings:
         if part not in parts:
@@ -93,28 +99,66 @@ def resolve(request: Request, registry: Registry) -> Plan:
 
     plan = Plan(
         request,
-        data=_choose_data(request, registry, choose),
+        data=None if given else choose_data(request.data, registry, choose),
         encoder=choose("encoder", "encoder", request.encoder),
         clusterer=choose("clusterer", "clusterer", request.clusterer),
         evaluators=tuple(choose(name, "evaluator", name) for name in request.evaluators),
+        clusters=clusters,
     )
     check_pair(plan, registry)
     return plan
 
 
-def _choose_data(request: Request, registry: Registry, choose: Callable[..., Chosen]) -> Chosen:
-    names = [e.component.name for e in registry.entries("dataset")]
-    if request.data in names and request.data != ARRAY:
-        return choose("data", "dataset", request.data)
-    path = Path(os.path.expanduser(request.data))  # as it is where there is no such user
+def parse_clusters(asked: int | str | None) -> int | tuple[int, int] | None:
+    """How many clusters, or the fewest and the most to try for ``auto`` and ``auto:2-30``.
+
+    Raises InvalidSetting for anything else.
+    """
+    if asked is None:
+        return None
+    found = re.fullmatch(r"auto(?::(\d+)-(\d+))?", str(asked))
+    if found:
+        low, high = map(int, found.groups()) if found[1] else AUTO_CLUSTERS
+        if not 2 <= low < high:
+            raise InvalidSetting(f"'{asked}' is no range of clusters; say it as auto:2-30.")
+        return low, high
+    try:
+        count = int(asked)
+    except ValueError:
+        raise InvalidSetting(
+            f"'{asked}' clusters were asked for; give a number, auto, or a range such as auto:2-30."
+        ) from None
+    if count < 2:
+        raise InvalidSetting(f"{count} clusters were asked for: 2 or more are needed.")
+    return count
+
+
+def choose_data(asked: str, registry: Registry, choose: Callable[..., Chosen]) -> Chosen:
+    """The data set of that name, or the one that reads what stands at that path.
+
+    Raises UnknownName for neither, DeepclustError for a path that nothing reads.
+    """
+    entries = registry.entries("dataset")
+    names = [e.component.name for e in entries if not e.component.reads]
+    if asked in names:
+        return choose("data", "dataset", asked)
+    path = Path(os.path.expanduser(asked))  # as it is where there is no such user
+    readable = sorted({r for e in entries for r in e.component.reads if r != "/"})
+    readable += ["a folder of images"] if registry.reader("/") else []
     if os.path.exists(path):
-        return choose("data", "dataset", ARRAY, path=str(path.resolve()))
+        entry = registry.reader("/" if path.is_dir() else path.suffix.lower())
+        if entry is None:
+            raise InvalidData(
+                f"nothing installed reads '{asked}', a {'folder' if path.is_dir() else 'file'}; "
+                f"what can be read: {', '.join(readable)}."
+            )
+        return choose("data", "dataset", entry.component.name, path=str(path.resolve()))
     if path.suffix or len(path.parts) > 1:
         raise DeepclustError(
-            f"the data path '{request.data}' does not exist (looked in '{Path.cwd()}'); "
-            "give a .npy or .npz file, or the name of a data set from `deepclust list dataset`."
+            f"the data path '{asked}' does not exist (looked in '{Path.cwd()}'); give one of "
+            f"{', '.join(readable)}, or the name of a data set from `deepclust list dataset`."
         )
-    raise unknown("data set or path", request.data, [n for n in names if n != ARRAY])
+    raise unknown("data set or path", asked, names)
 
 
 def check_pair(plan: Plan, registry: Registry) -> None:

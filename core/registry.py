@@ -110,12 +110,23 @@ class Registry:
                 broken = ", ".join(f.plugin for f in self.failures)
                 advice = f"Broken plugins: {broken}; `deepclust list` shows why."
             raise unknown(kind, name, {e.component.name for e in self.entries(kind)}, advice)
+        return self._only(entries, f"{kind} '{name}' is offered by")
+
+    def reader(self, ending: str) -> Entry | None:
+        """The data set that reads paths of an ending (``"/"`` for folders), None where none does.
+
+        Raises BrokenPlugin where two plugins offer one.
+        """
+        entries = [e for e in self.entries("dataset") if ending in e.component.reads]
+        return self._only(entries, f"'{ending}' is read by") if entries else None
+
+    def _only(self, entries: list[Entry], what: str) -> Entry:
         if len(entries) > 1:
             who = " and ".join(f"plugin '{e.plugin}' ({e.distribution} {e.version})" for e in entries)
             plugins, distributions = ([getattr(e, of) for e in entries] for of in ("plugin", "distribution"))
             choices = plugins if len({*plugins}) == len(plugins) else distributions
             ways = " or ".join(f"{BLOCK}={choice}" for choice in dict.fromkeys(choices))
-            raise BrokenPlugin(f"{kind} '{name}' is offered by {who}; leave one out by setting {ways}")
+            raise BrokenPlugin(f"{what} {who}; leave one out by setting {ways}")
         return entries[0]
 
     def load(self, kind: str, name: str) -> type[Any]:

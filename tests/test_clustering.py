@@ -93,7 +93,9 @@ def evaluate(labels, truth, n_clusters=3, z=None, **settings):
     z = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32) if z is None else z
     cls = installed().load("evaluator", "clustering")
     result = Result(
-        z=z, labels=labels, confidence=np.full(n, 0.75, np.float32), n_clusters=n_clusters,
+        z=z, labels=labels, confidence=np.full(n, 0.75, np.float32),
+        second=labels, second_confidence=np.zeros(n, np.float32), distance=np.ones(n, np.float32),
+        centers=np.zeros((n_clusters, 4), np.float32), n_clusters=n_clusters,
         truth=truth, data=Data(torch.from_numpy(z), "tiny").seal(), encoder=None, clusterer=None,
         folder=None, seed=0,
     )  # fmt: skip

@@ -54,7 +54,7 @@ def test_separate_blobs_are_found_without_an_error(pretrained, tmp_path, method,
     before = copy.deepcopy(encoder.state_dict())
     clusterer = method(config(batch_size=32, epochs=5, optimizer=optimizer, tol=0.0), 3)
     clusterer.fit(encoder, data, quiet(tmp_path))
-    labels, confidence = assign(clusterer, embed(encoder, data))
+    labels, confidence, *_ = assign(clusterer, embed(encoder, data))
     assert accuracy(truth, labels.numpy()) == 1.0
     assert confidence.mean() > 0.9
     after = encoder.state_dict()

@@ -91,7 +91,7 @@ def test_the_posterior_is_that_of_equal_gaussians(tmp_path):
 def test_assign_is_predict_in_pieces(digits, tmp_path):
     data, _ = digits
     clusterer, z = fitted(data, tmp_path, n_init=1)
-    labels, confidence = assign(clusterer, z, batch_size=100)
+    labels, confidence, *_ = assign(clusterer, z, batch_size=100)
     assert torch.equal(labels, clusterer.predict(z))
     torch.testing.assert_close(confidence, clusterer(z).amax(1))
 

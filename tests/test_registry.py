@@ -265,6 +265,6 @@ def test_a_third_partys_encoder_and_data_run(install, tmp_path):
     assert record["versions"]["plugins"]["mine"] == "deepclust-mine 0.7"
     assert record["request"]["encoder"] == {"name": "mine", "settings": {"gain": 2.5}}
     rows = [line.split(",") for line in (out / "labels.csv").read_text().splitlines()]
-    assert rows[0] == ["index", "cluster", "confidence", "truth"]
-    assert [row[3] for row in rows[1:4]] == ["left", "right", "top"]
-    assert len({(row[1], row[3]) for row in rows[1:]}) == 3
+    assert rows[0] == ["index", "cluster", "confidence", "distance", "second", "truth"]
+    assert [row[5] for row in rows[1:4]] == ["left", "right", "top"]
+    assert len({(row[1], row[5]) for row in rows[1:]}) == 3

@@ -121,15 +121,20 @@ class Trainer:
                     asked = self.interrupted  # later than this counts for the next step: its snapshot
                     self._call(readers)
                     if asked:
-                        raise KeyboardInterrupt
+                        raise KeyboardInterrupt(self._position())
             self.finished = True
             for extension, _ in ordered:
                 extension.finish(self)
             if self.interrupted:  # at the very end: not lost, as the caller may go on
-                raise KeyboardInterrupt
+                raise KeyboardInterrupt(self._position())
         finally:
             for extension, _ in ordered:
                 extension.close(self)
+
+    def _position(self) -> str:
+        """Where training stands, for one who interrupted it."""
+        total = self.total_iterations
+        return f"{self.name}, at iteration {self.iteration}" + (f" of at most {total}" if total else "")
 
     def _stopped(self) -> bool:
         for stop in self.stops:

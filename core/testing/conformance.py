@@ -12,9 +12,10 @@ import torch
 from .. import config as configs
 from ..data import Data, Size, truth_of
 from ..engine.checkpoint import seed_everything
-from ..inference import assign, embed
+from ..inference import assign, centers_of, distances, embed
 from ..interfaces import Decodes, Encoder, Place, Result
 from ..registry import Registry, installed
+from ..results import placed
 from ..run import Run
 
 SAMPLES, CLASSES = 60, 3
@@ -87,13 +88,13 @@ def check_clusterer(
         q = clusterer(z)
     assert q.shape == (SAMPLES, CLASSES), f"soft assignments are (B, K), not {tuple(q.shape)}"
     assert torch.allclose(q.sum(1), torch.ones(SAMPLES), atol=1e-4), "rows sum to 1"
-    labels, confidence = assign(clusterer, z)
+    labels, confidence, _, _ = assign(clusterer, z)
     assert labels.dtype == torch.int64
     assert int(labels.min()) >= 0
     assert int(labels.max()) < CLASSES
     assert 0 < float(confidence.min()) <= float(confidence.max()) <= 1 + 1e-5
     again_encoder, again = fitted("second")
-    assert torch.equal(assign(again, embed(again_encoder, data))[0], labels), "same seed, same labels"
+    assert torch.equal(assign(again, embed(again_encoder, data)).labels, labels), "same seed, same labels"
 
 
 def check_evaluator(name: str, folder: Path, *, registry: Registry | None = None, **settings: Any) -> None:
@@ -108,11 +109,14 @@ def check_evaluator(name: str, folder: Path, *, registry: Registry | None = None
     clusterer = clusterer_class(configs.build(clusterer_class.Config, {}, "clusterer"), CLASSES)
     clusterer.fit(encoder, data.seal(), run.child("clusterer"))
     z = embed(encoder, data)
-    labels, confidence = (t.numpy() for t in assign(clusterer, z))
+    assignment = assign(clusterer, z)
+    centers = centers_of(clusterer, z, assignment.labels)
+    where = placed(assignment, distances(z, assignment.labels, centers))
     for truth in (data.truth, None):
         result = Result(
-            z.numpy(), labels, confidence, CLASSES, truth, data.seal(), encoder, clusterer, folder, 0
-        )
+            **where._asdict(), z=z.numpy(), centers=centers.numpy(), n_clusters=CLASSES, truth=truth,
+            data=data.seal(), encoder=encoder, clusterer=clusterer, folder=folder, seed=0, quiet=True,
+        )  # fmt: skip
         for key, value in cls(configs.build(cls.Config, settings, name)).evaluate(result).items():
             assert np.isfinite(value).all(), f"score {key} is finite"
 

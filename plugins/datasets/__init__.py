@@ -10,7 +10,12 @@ _HERE = "deepclust.plugins.datasets"
 @hookimpl
 def deepclust_datasets() -> Iterator[Component]:
     yield Component("digits", f"{_HERE}.digits:Digits", "1,797 digits of 8x8, bundled (default)")
-    yield Component("array", f"{_HERE}.array:Array", "a .npy or .npz file: give its path as --data")
+    yield Component(
+        "array",
+        f"{_HERE}.array:Array",
+        "a .npy or .npz file: give its path as --data",
+        reads=(".npy", ".npz"),
+    )
     yield Component("mnist", f"{_HERE}.vision:MNIST", "70,000 handwritten digits of 28x28")
     yield Component("fashion-mnist", f"{_HERE}.vision:FashionMNIST", "70,000 clothes of 28x28")
     yield Component("usps", f"{_HERE}.vision:USPS", "9,298 handwritten digits of 16x16")

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
-from ...core import Data, Dataset, InvalidData, Place, setting, truth_of
+from ...core import Data, Dataset, InvalidData, Mapped, Place, setting, truth_of
 
 SAMPLES = ("x", "X", "data", "images")
 LABELS = ("y", "Y", "labels", "target")
@@ -62,7 +62,9 @@ class Array(Dataset):
             count = len(y) if y.ndim else "no list of"
             raise InvalidData(f"'{path}': there are {len(x)} samples but {count} labels.")
         truth = None if y is None else truth_of(y)
-        return Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth)
+        kept = isinstance(x, np.memmap) and x.dtype in (np.uint8, np.float32)  # else it was copied
+        mapped = Mapped(x) if kept else None
+        return Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth, mapped=mapped)
 
     def _read(self, path: Path) -> np.ndarray:
         try:

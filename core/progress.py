@@ -1,0 +1,69 @@
+"""Progress of what is no training: a bar where standard error is a terminal, else a line now and then."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LINE_SECONDS = 30.0  # between two lines where there is no terminal
+
+
+@contextmanager
+def progress(what: str, total: int, unit: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Yields a function that is told how many more are done.
+
+    what, unit: such as ``"decoding"`` and ``"images"``. A KeyboardInterrupt that says nothing yet
+    says from here on where it happened.
+    """
+    done, start, printed = 0, time.monotonic(), time.monotonic()
+    bar = _bar(what, total, unit) if not quiet and sys.stderr.isatty() else None
+
+    def advance(count: int = 1) -> None:
+        nonlocal done, printed
+        done += count
+        if bar is not None:
+            bar.update(bar.task_ids[0], completed=done)
+        elif not quiet and time.monotonic() - printed > LINE_SECONDS:
+            printed = time.monotonic()
+            print(f"  {what}: {done:,} of {total:,} {unit}, {printed - start:.0f} s", file=sys.stderr)
+
+    try:
+        if bar is not None:
+            bar.start()
+        yield advance
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(str(stop) or f"{what}, at {done:,} of {total:,} {unit}") from None
+    finally:
+        if bar is not None:
+            bar.stop()
+    if not quiet:
+        print(f"  {what}: {done:,} {unit}, {time.monotonic() - start:.1f} s", file=sys.stderr)
+
+
+@contextmanager
+def phase(what: str) -> Iterator[None]:
+    """Names what is being done, for a KeyboardInterrupt that does not say it itself."""
+    try:
+        yield
+    except KeyboardInterrupt as stop:
+        raise KeyboardInterrupt(str(stop) or what) from None
+
+
+def _bar(what: str, total: int, unit: str):  # type: ignore[no-untyped-def]
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn(unit),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        refresh_per_second=4,
+    )
+    bar.add_task(what, total=total)
+    return bar

@@ -1,0 +1,92 @@
+"""The tables of a run or a prediction: which sample is in which cluster, and the ones to look at."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from .data import Data, Truth
+from .files import replacing
+from .inference import Assignment
+
+LABELS, EMBEDDING, SKIPPED, EXAMPLES = "labels.csv", "embedding.npy", "skipped.csv", "examples.csv"
+SHOWN = 16  # examples of each kind for a cluster
+
+
+def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Replace a CSV file (UTF-8)."""
+    with replacing(path) as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        text.detach()
+
+
+class Placed(NamedTuple):
+    """Where N samples belong, each (N,): as Assignment, and the distance to the cluster's centre."""
+
+    labels: np.ndarray
+    confidence: np.ndarray
+    second: np.ndarray
+    second_confidence: np.ndarray
+    distance: np.ndarray
+
+    def prototypes(self, cluster: int) -> np.ndarray:
+        """The indices of a cluster's members, the most confident first, of equal ones the nearest."""
+        members = np.flatnonzero(self.labels == cluster)
+        return members[np.lexsort((members, self.distance[members], -self.confidence[members]))]
+
+    def doubtful(self, cluster: int) -> np.ndarray:
+        """The indices of a cluster's members, those nearest to their second choice first."""
+        members = np.flatnonzero(self.labels == cluster)
+        margin = self.confidence[members] - self.second_confidence[members]
+        return members[np.lexsort((members, margin))]
+
+
+def placed(assignment: Assignment, distance: Tensor) -> Placed:
+    """Tensors on any device as arrays."""
+    return Placed(*(part.cpu().numpy() for part in (*assignment, distance)))
+
+
+def write_labels(path: Path, data: Data, where: Placed, truth: Truth | None = None) -> None:
+    """A row for each sample: its name or index, cluster, confidence, distance to the cluster's centre,
+    second choice, and true class where known."""
+    keys = data.files if data.files is not None else range(len(where.labels))
+    columns: list[Iterable[Any]] = [
+        keys,
+        where.labels.tolist(),
+        (f"{value:.6f}" for value in where.confidence.tolist()),
+        (f"{value:.6g}" for value in where.distance.tolist()),
+        where.second.tolist(),
+    ]
+    header = [_key(data), "cluster", "confidence", "distance", "second"]
+    if truth is not None:
+        header.append("truth")
+        columns.append(truth.names[code] if code >= 0 else "" for code in truth.labels.tolist())
+    write_table(path, header, zip(*columns, strict=True))
+
+
+def write_examples(path: Path, data: Data, where: Placed, n_clusters: int) -> None:
+    """Prototypes and doubtful members of each cluster, at most ``SHOWN`` of each."""
+
+    def rows() -> Iterator[list[Any]]:
+        for cluster in range(n_clusters):
+            chosen = {"prototype": where.prototypes(cluster), "doubtful": where.doubtful(cluster)}
+            for kind, members in chosen.items():
+                for rank, i in enumerate(members[:SHOWN].tolist()):
+                    name = data.files[i] if data.files is not None else i
+                    yield [cluster, kind, rank, name, f"{where.confidence[i]:.6f}", where.second[i]]
+
+    write_table(path, ["cluster", "kind", "rank", _key(data), "confidence", "second"], rows())
+
+
+def _key(data: Data) -> str:
+    """What the samples' names are called."""
+    return data.key if data.files is not None else "index"
