@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from .augmentation import random_affine
     from .component import Component
     from .config import setting
+    from .console import progress
     from .data import Data, Size, Truth, truth_of
     from .errors import DeepclustError, InvalidData, InvalidSetting
     from .hooks import hookimpl
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     )
     from .mapped import Mapped
     from .preparation import Preparation
-    from .progress import progress
     from .run import Run
 
 _WHERE = {
@@ -60,7 +60,7 @@ _WHERE = {
     "Mapped": "mapped",
     "Place": "interfaces",
     "Preparation": "preparation",
-    "progress": "progress",
+    "progress": "console",
     "Result": "interfaces",
     "Run": "run",
 }

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from .console import phase
 from .data import Data
 from .files import write_json
 from .inference import embed
 from .interfaces import Encoder
-from .progress import phase
 from .run import Run
 
 COUNT = "clusters.json"

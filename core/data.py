@@ -39,7 +39,7 @@ class Data:
     root: the folder that ``files`` are relative to, where they are files.
     skipped: the (file, reason) of what could not be read.
     prepared: how the samples were made, where that takes more than their shape and type.
-    mapped: where ``x`` is memory-mapped.
+    mapped: reads the rows where ``x`` is memory-mapped.
 
     The truth is kept apart: ``truth`` raises LabelsHidden unless this object was made to reveal it.
     """
@@ -71,21 +71,16 @@ class Data:
 
     def batch(self, index: Tensor) -> Tensor:
         """The samples at ``index`` (B,) as float32 on the device; bytes become 0 to 1.  # (B, *shape)"""
-        rows = self.x.index_select(0, index.to(self.x.device))
         if self.mapped is not None:
-            self.mapped.touched(len(rows), rows.nbytes)
-        return self._deliver(rows)
+            return self._deliver(self.mapped.take(index.tolist()))
+        return self._deliver(self.x.index_select(0, index.to(self.x.device)))
 
     def slice(self, start: int, stop: int) -> Tensor:
         """The samples from ``start`` to ``stop`` as ``batch`` gives them."""
         return self._deliver(self._rows(start, stop))
 
     def _rows(self, start: int, stop: int) -> Tensor:
-        rows = self.x[start:stop]
-        if self.mapped is not None:
-            rows = rows.clone()  # in memory before its pages are handed back
-            self.mapped.touched(1, rows.nbytes)
-        return rows
+        return self.x[start:stop] if self.mapped is None else self.mapped.slice(start, stop)
 
     def _deliver(self, rows: Tensor) -> Tensor:
         if rows.device != self.device:

@@ -22,6 +22,7 @@ from . import count, results
 from . import device as devices
 from . import folder as folders
 from .bundle import WEIGHTS, Bundle
+from .console import phase
 from .data import Data
 from .engine import checkpoint
 from .errors import InvalidData
@@ -29,7 +30,6 @@ from .files import write_json, write_with
 from .inference import assign, centers_of, distances, embed
 from .interfaces import Clusterer, Encoder, Place, Result
 from .plan import Plan, Request, resolve
-from .progress import phase
 from .registry import Registry, installed
 from .run import Run
 

@@ -63,7 +63,7 @@ class Array(Dataset):
             raise InvalidData(f"'{path}': there are {len(x)} samples but {count} labels.")
         truth = None if y is None else truth_of(y)
         kept = isinstance(x, np.memmap) and x.dtype in (np.uint8, np.float32)  # else it was copied
-        mapped = Mapped(x) if kept else None
+        mapped = Mapped(x, lambda rows: _tensor(rows, str(path), self.config.channels)) if kept else None
         return Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth, mapped=mapped)
 
     def _read(self, path: Path) -> np.ndarray:
@@ -95,6 +95,8 @@ class Array(Dataset):
                     raise InvalidData(f"'{path}' holds {', '.join(names)}, no '{c.y}'.")
                 x = _join([archive[n] for n in wanted])
                 y = _join([archive[n] for n in labels]) if labels else None
+        except InvalidData:
+            raise
         except UNREADABLE as error:
             raise InvalidData(_unreadable(path, error)) from error
         return x, y, part
