@@ -53,7 +53,7 @@ class _Group(click.Group):
         except KeyboardInterrupt as stop:
             where = f" in {stop}" if str(stop) else ""
             again = shlex.join(["deepclust", *sys.argv[1:]])
-            click.echo(f"\nInterrupted{where}. The same command goes on from there: {again}", err=True)
+            click.echo(f"\nInterrupted{where}. To go on from there: {again}", err=True)
             ctx.exit(130)
 
 

@@ -2,6 +2,9 @@
 
 import json
 import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -19,14 +22,19 @@ SETTINGS = [
 
 
 def start(out: Path, clusterer: str, precision: str) -> subprocess.Popen:
-    command = [
-        sys.executable, "-m", "deepclust.cli", "run", "--encoder", "sdae", "--clusterer", clusterer,
-        "--device", "cpu", "--precision", precision, "--snapshot-seconds", "0", "-q", "--out", str(out),
+    arguments = [
+        "run", "--encoder", "sdae", "--clusterer", clusterer, "--device", "cpu", "--precision", precision,
+        "--evaluator", "clustering", "--snapshot-seconds", "0", "-q", "--out", str(out),
     ]  # fmt: skip
     for setting in SETTINGS:
-        command += ["-s", setting]
+        arguments += ["-s", setting]
+    return execute(arguments, out.parent)
+
+
+def execute(arguments: list[str], where: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "deepclust.cli", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=out.parent)
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=where)
 
 
 def finish(process: subprocess.Popen) -> None:
@@ -38,13 +46,18 @@ def lines(log: Path) -> int:
     return log.read_bytes().count(b"\n") if log.exists() else 0
 
 
-def kill_when(process: subprocess.Popen, log: Path, n_lines: int) -> None:
-    """Kill a run once a stage's log has so many lines (an epoch each), in whatever step it then is."""
+def wait_for(process: subprocess.Popen, log: Path, n_lines: int) -> None:
+    """Return once a stage's log has so many lines (an epoch each)."""
     deadline = time.monotonic() + 120
     while lines(log) < n_lines:
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def kill_when(process: subprocess.Popen, log: Path, n_lines: int) -> None:
+    """Kill a run once a stage's log has so many lines, in whatever step it then is."""
+    wait_for(process, log, n_lines)
     process.kill()
     process.communicate()
     assert process.returncode < 0
@@ -93,5 +106,30 @@ def test_a_run_that_is_killed_in_its_stages_ends_with_the_same_bytes(tmp_path, c
         finish(left_alone)
     finally:
         left_alone.kill()
+        left_alone.communicate()
+    assert_same_results(whole, cut)
+
+
+def test_ctrl_c_says_where_it_stopped_and_the_command_it_gives_goes_on(tmp_path):
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    left_alone, interrupted = start(whole, "dec", "float32"), start(cut, "dec", "float32")
+    try:
+        wait_for(interrupted, cut / "encoder/finetune/log.jsonl", 2)
+        interrupted.send_signal(signal.SIGINT)
+        _, errors = interrupted.communicate(timeout=60)
+        assert interrupted.returncode == 130
+        said = errors.decode().strip()
+        assert "\n" not in said
+        found = re.fullmatch(
+            r"Interrupted in encoder/finetune, at iteration (\d+) of at most (\d+)\. "
+            r"To go on from there: deepclust (.*)", said
+        )  # fmt: skip
+        assert found, said
+        assert 0 < int(found[1]) < int(found[2])
+        finish(execute(shlex.split(found[3]), tmp_path))
+        finish(left_alone)
+    finally:
+        left_alone.kill()
+        interrupted.kill()
         left_alone.communicate()
     assert_same_results(whole, cut)
