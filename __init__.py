@@ -7,13 +7,19 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .core.estimator import DeepClustering
     from .core.pipeline import Outcome, run
     from .core.plan import Request
 
 __version__ = version("deepclust")
-__all__ = ["Outcome", "Request", "__version__", "run"]
+__all__ = ["DeepClustering", "Outcome", "Request", "__version__", "run"]
 
-_WHERE = {"Outcome": "core.pipeline", "run": "core.pipeline", "Request": "core.plan"}
+_WHERE = {
+    "DeepClustering": "core.estimator",
+    "Outcome": "core.pipeline",
+    "run": "core.pipeline",
+    "Request": "core.plan",
+}
 
 
 def __getattr__(name: str) -> Any:

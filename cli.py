@@ -6,16 +6,14 @@ import json
 import os
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from .core.component import KINDS
 from .core.errors import DeepclustError
-
-if TYPE_CHECKING:
-    from .core.registry import Registry
 
 
 class _Group(click.Group):
@@ -64,50 +62,74 @@ def main() -> None:
 
     \b
     deepclust run --encoder sdae --clusterer dec     cluster the bundled digits
+    deepclust compare --clusterer kmeans,dec         a table over several seeds
+    deepclust predict runs/NAME DATA -o labels.csv   new data, sorted by a finished run
+    deepclust export runs/NAME model.onnx            its model as one file
     deepclust list                                   what is installed
     deepclust info dec                               its settings and its paper
     """
 
 
+# fmt: off
+_PLACE = [  # options of all that read data
+    click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", default=Path("data"),
+                 show_default=True, envvar="DEEPCLUST_DATA", help="Where data sets lie on disk."),
+    click.option("--download", is_flag=True, help="Fetch a data set that is not there."),
+    click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", envvar="DEEPCLUST_CACHE",
+                 help="Where decoded images are kept.  [default: ~/.cache/deepclust]"),
+    click.option("-q", "--quiet", is_flag=True, help="No progress; only errors."),
+]
+_SORTING = [
+    click.option("--sort-into", type=click.Path(path_type=Path), metavar="DIR",
+                 help="A folder for each cluster, with links to the files of the data."),
+    click.option("--copy", is_flag=True, help="Copy the files with --sort-into instead of linking."),
+]
+_COMMON = [  # options of run and compare
+    click.option("--data", metavar="NAME|PATH", help="A data set by name, a folder of images, a .csv, "
+                 ".npy or .npz file.  [default: digits]"),
+    click.option("--clusters", metavar="K", help="A number, auto, or auto:2-30.  [default: the data set's]"),
+    click.option("--labels", metavar="WHERE", help="True classes, for scores alone: `folders` of images, a "
+                 "column of a table, a .npy file.  Short for -s data.labels=WHERE."),
+    click.option("--image-size", metavar="N|HxW", help="Size that images of a folder are brought to."),
+    click.option("--epochs-scale", type=float, metavar="F",
+                 help="Multiplies all training lengths: 0.1 for a quick look.  [default: 1]"),
+    click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]"),
+    click.option("--precision", type=click.Choice(["auto", "float32", "bf16"]),
+                 help="auto: bf16 where the hardware is fast at it.  [default: auto]"),
+    click.option("--evaluator", "evaluators", multiple=True, metavar="NAME",
+                 help="May be given several times.  [default: clustering]"),
+    click.option("-s", "--set", "assignments", multiple=True, metavar="PART.KEY=VALUE",
+                 help="A setting, such as encoder.epochs=50; `deepclust info NAME` lists them."),
+    click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
+                 help="TOML: tables [run], [encoder], [clusterer], [data]; options win over it."),
+    click.option("--overwrite", is_flag=True, help="Replace the run in the folder, start from nothing."),
+    click.option("--snapshot-seconds", type=click.FloatRange(min=0), default=30, metavar="S",
+                 show_default=True, help="Least time between two snapshots."),
+    *_PLACE,
+]
+# fmt: on
+
+
+def _with(options: Sequence[Any]) -> Callable[[Any], Any]:
+    def add(command: Any) -> Any:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return add
+
+
 @main.command()
 @click.option("--encoder", metavar="NAME", help="What maps samples to codes.  [default: sdae]")
 @click.option("--clusterer", metavar="NAME", help="What sorts codes into clusters.  [default: dec]")
-@click.option(
-    "--data",
-    metavar="NAME|PATH",
-    help="A data set by name, a folder of images, a .csv, .npy or .npz file.  [default: digits]",
-)
-@click.option("--clusters", metavar="K", help="A number, auto, or auto:2-30.  [default: the data set's]")
-@click.option("--labels", metavar="WHERE", help="True classes, for scores alone: `folders` of images, a "
-              "column of a table, a .npy file.  Short for -s data.labels=WHERE.")  # fmt: skip
-@click.option("--image-size", metavar="N|HxW", help="Size that images of a folder are brought to.")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same bits.  [default: 0]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="The run's folder; the same command goes on there.  [default: runs/...]")  # fmt: skip
-@click.option("--epochs-scale", type=float, metavar="F",
-              help="Multiplies all training lengths: 0.1 for a quick look.  [default: 1]")  # fmt: skip
-@click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bf16"]),
-              help="auto: bf16 where the hardware is fast at it.  [default: auto]")  # fmt: skip
-@click.option("--evaluator", "evaluators", multiple=True, metavar="NAME",
-              help="May be given several times.  [default: clustering]")  # fmt: skip
-@click.option("-s", "--set", "assignments", multiple=True, metavar="PART.KEY=VALUE",
-              help="A setting, such as encoder.epochs=50; `deepclust info NAME` lists them.")  # fmt: skip
-@click.option("--config", type=click.Path(path_type=Path), metavar="FILE",
-              help="TOML: tables [run], [encoder], [clusterer], [data]; options win over it.")  # fmt: skip
-@click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", default=Path("data"),
-              show_default=True, envvar="DEEPCLUST_DATA", help="Where data sets lie on disk.")  # fmt: skip
-@click.option("--download", is_flag=True, help="Fetch a data set that is not there.")
-@click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", envvar="DEEPCLUST_CACHE",
-              help="Where decoded images are kept.  [default: ~/.cache/deepclust]")  # fmt: skip
-@click.option("--overwrite", is_flag=True, help="Replace the run in the folder, start from nothing.")
-@click.option("--snapshot-seconds", type=click.FloatRange(min=0), default=30, metavar="S",
-              show_default=True, help="Least time between two snapshots.")  # fmt: skip
-@click.option("-q", "--quiet", is_flag=True, help="No progress; only errors.")
+@_with([*_SORTING, *_COMMON])
 def run(
     assignments: tuple[str, ...], config: Path | None, data_root: Path, download: bool, cache: Path | None,
     out: Path | None, overwrite: bool, snapshot_seconds: float, quiet: bool, labels: str | None,
-    image_size: str | None, evaluators: tuple[str, ...], **options: Any,
+    image_size: str | None, evaluators: tuple[str, ...], sort_into: Path | None, copy: bool, **options: Any,
 ) -> None:  # fmt: skip
     """Cluster data: train an encoder, then a clusterer, and write labels, scores and the model.
 
@@ -119,30 +141,42 @@ def run(
     The folder --out gets labels.csv, scores.json, run.json, model.safetensors and a log and a
     snapshot for each stage. A run that was stopped goes on when the same command is given again.
     """
-    from .core import config as configs
     from .core.plan import request_from
+
+    tables, settings = _asked(config, assignments, labels, image_size)
+    request = request_from(tables, {**options, "settings": settings, "evaluators": evaluators or None})
+
+    from .core import pipeline, sorting
+    from .core.interfaces import Place
+
+    sorter = sorting.asked_for(sort_into, copy)
+    outcome = pipeline.run(
+        request,
+        Place(Path(os.path.expanduser(data_root)), download, cache, quiet),
+        out,
+        check=sorter and sorter.check,
+        overwrite=overwrite,
+        quiet=quiet,
+        snapshot_seconds=snapshot_seconds,
+    )
+    if sorter is not None:
+        sorter.sort_run(outcome.folder, quiet=quiet)
+    if not quiet:
+        _show_outcome(outcome)
+
+
+def _asked(
+    config: Path | None, assignments: tuple[str, ...], labels: str | None, image_size: str | None
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The tables of the configuration file, and the settings that win over them."""
+    from .core import config as configs
 
     tables = configs.read_toml(config) if config else {}
     settings = configs.parse_assignments(assignments)
     for key, value in (("labels", labels), ("image_size", image_size)):
         if value is not None:
             settings.setdefault("data", {})[key] = value
-    overrides = {**options, "settings": settings}
-    request = request_from(tables, {**overrides, "evaluators": evaluators or None})
-
-    from .core import pipeline
-    from .core.interfaces import Place
-
-    outcome = pipeline.run(
-        request,
-        Place(Path(os.path.expanduser(data_root)), download, cache, quiet),
-        out,
-        overwrite=overwrite,
-        quiet=quiet,
-        snapshot_seconds=snapshot_seconds,
-    )
-    if not quiet:
-        _show_outcome(outcome)
+    return tables, settings
 
 
 def _show_outcome(outcome: Any) -> None:
@@ -163,6 +197,116 @@ def _show_outcome(outcome: Any) -> None:
     console.print(f"Labels, scores and model are in {outcome.folder}", highlight=False, soft_wrap=True)
 
 
+@main.command()
+@click.option("--encoder", metavar="A,B", help="One or several.  [default: sdae]")
+@click.option("--clusterer", metavar="C,D", help="One or several.  [default: kmeans,dec]")
+@click.option("--seeds", metavar="N|LIST", help="How many, or which: 0,3,7.  [default: 5]")
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
+              help="The same command goes on there.  [default: runs/DATA-compare]")  # fmt: skip
+@_with(_COMMON)
+def compare(
+    assignments: tuple[str, ...], config: Path | None, data_root: Path, download: bool, cache: Path | None,
+    out: Path | None, overwrite: bool, snapshot_seconds: float, quiet: bool, labels: str | None,
+    image_size: str | None, evaluators: tuple[str, ...], **options: Any,
+) -> None:  # fmt: skip
+    """Run every encoder with every clusterer over several seeds, and write a table of the scores.
+
+    \b
+    deepclust compare --clusterer kmeans,dec --seeds 5 --out runs/digits
+    deepclust compare --data mnist --encoder sdae --clusterer dec -s dec.tol=0.0005
+
+    A setting goes to all (encoder.epochs=50) or to one by its name (sdae.epochs=50). Each run is an
+    ordinary one under DIR/runs; an encoder is trained once for each seed. DIR gets results.csv,
+    table.csv and compare.html. A comparison that was stopped goes on with the same command.
+    """
+    from .core import comparison
+    from .core.errors import TrainingFailed
+    from .core.interfaces import Place
+
+    tables, settings = _asked(config, assignments, labels, image_size)
+    overrides = {**options, "settings": settings, "evaluators": evaluators or None}
+    folder, table = comparison.compare(
+        comparison.comparison_from(tables, overrides),
+        Place(Path(os.path.expanduser(data_root)), download, cache, quiet),
+        out,
+        overwrite=overwrite,
+        quiet=quiet,
+        snapshot_seconds=snapshot_seconds,
+    )
+    if not quiet:
+        from rich.console import Console
+
+        table.show(Console())
+        click.echo(f"Tables, page and runs are in {folder}")
+    if failed := comparison.failed_runs(table):
+        raise TrainingFailed(f"{len(failed)} of {len(table.trials)} runs failed: see '{folder}/table.csv'.")
+
+
+@main.command()
+@click.argument("model", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("data", metavar="DATA")
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE",
+              help="The table of labels, as labels.csv of a run.")  # fmt: skip
+@click.option("--embedding", type=click.Path(path_type=Path), metavar="FILE", help="The codes, as .npy.")
+@_with(_SORTING)
+@click.option("-s", "--set", "assignments", multiple=True, metavar="data.KEY=VALUE",
+              help="How DATA are read, such as data.id=name.")  # fmt: skip
+@click.option(
+    "--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]"
+)
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@_with(_PLACE)
+def predict(
+    model: Path, data: str, out: Path | None, embedding: Path | None, sort_into: Path | None, copy: bool,
+    assignments: tuple[str, ...], device: str, overwrite: bool, data_root: Path, download: bool,
+    cache: Path | None, quiet: bool,
+) -> None:  # fmt: skip
+    """Sort new data into the clusters of a finished run.
+
+    \b
+    deepclust predict runs/photos more-photos/ -o labels.csv
+    deepclust predict runs/photos more-photos/ --sort-into sorted
+
+    RUN is the folder of a run or a .safetensors file of one; DATA is a name or a path, as --data of
+    run. With no file to write, the sizes of the clusters are shown.
+    """
+    from .core import config as configs
+    from .core import prediction, sorting
+    from .core.interfaces import Place
+
+    predicted = prediction.carry_out(
+        model, data, Place(Path(os.path.expanduser(data_root)), download, cache, quiet),
+        settings=configs.parse_assignments(assignments), device=device, labels=out, embedding=embedding,
+        sorting=sorting.asked_for(sort_into, copy), overwrite=overwrite,
+    )  # fmt: skip
+    if not quiet:
+        prediction.show(predicted, out)
+
+
+@main.command()
+@click.argument("model", metavar="RUN", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--overwrite", is_flag=True, help="Replace FILE where it is there.")
+@_with(_PLACE)
+def export(
+    model: Path, file: Path, overwrite: bool, data_root: Path, download: bool, cache: Path | None, quiet: bool
+) -> None:
+    """Write the model of a finished run to FILE, checked: .safetensors, .pt2 or .onnx.
+
+    \b
+    deepclust export runs/photos photos.onnx
+
+    FILE maps samples x, on the scale that networks see, to labels, soft assignments q and codes z.
+    """
+    from .core import export as exports
+    from .core.interfaces import Place
+
+    place = Place(Path(os.path.expanduser(data_root)), download, cache, quiet)
+    checked = exports.export(model, file, place, overwrite=overwrite)
+    if not quiet:
+        click.echo(f"{file}: {checked}")
+
+
 @main.command("list")
 @click.argument("kind", required=False, metavar="[KIND]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
@@ -171,6 +315,7 @@ def list_components(kind: str | None, as_json: bool) -> None:
 
     KIND is encoder, clusterer, evaluator or dataset.
     """
+    from .core import listing
     from .core.errors import unknown
     from .core.registry import installed
 
@@ -181,50 +326,9 @@ def list_components(kind: str | None, as_json: bool) -> None:
         kind = singular
     registry = installed()
     if as_json:
-        click.echo(json.dumps(_as_json(registry, kind), indent=2))
+        click.echo(json.dumps(listing.as_json(registry, kind), indent=2))
         return
-    _show_components(registry, kind)
-
-
-def _as_json(registry: Registry, kind: str | None) -> dict[str, Any]:
-    return {
-        "components": [
-            {
-                "kind": e.kind,
-                "name": e.component.name,
-                "plugin": e.plugin,
-                "distribution": e.distribution,
-                "version": e.version,
-                "summary": e.component.summary,
-                "paper": e.component.paper,
-                "supervised": e.component.supervised,
-            }
-            for e in registry.entries(kind)
-        ],
-        "failures": [vars(f) for f in registry.failures],
-    }
-
-
-def _show_components(registry: Registry, kind: str | None) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(box=None, header_style="bold")
-    for column in ("kind", "name", "plugin", "version"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("summary")
-    for e in registry.entries(kind):
-        summary = e.component.summary + (" (learns from labels)" if e.component.supervised else "")
-        plugin = e.plugin if e.plugin == e.distribution else f"{e.plugin} ({e.distribution})"
-        table.add_row(e.kind, e.component.name, plugin, e.version, summary)
-    console.print(table, highlight=False, markup=False)
-    for f in registry.failures:
-        console.print(
-            f"broken: plugin '{f.plugin}' ({f.distribution}): {f.reason}",
-            markup=False,
-            soft_wrap=True,
-        )
+    listing.show_components(registry, kind)
 
 
 @main.command()
@@ -232,6 +336,7 @@ def _show_components(registry: Registry, kind: str | None) -> None:
 @click.option("--kind", type=click.Choice(KINDS), help="Where a name stands for several kinds.")
 def info(name: str, kind: str | None) -> None:
     """A component's settings, with type, default and help, its presets and its paper."""
+    from .core import listing
     from .core.errors import unknown
     from .core.registry import installed
 
@@ -240,38 +345,7 @@ def info(name: str, kind: str | None) -> None:
     if not entries:
         raise unknown(kind or "component", name, {e.component.name for e in registry.entries(kind)})
     for found in sorted({e.kind for e in entries}, key=KINDS.index):
-        _show_settings(registry, found, name)
-
-
-def _show_settings(registry: Registry, kind: str, name: str) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from .core import config as configs
-
-    entry = registry.find(kind, name)
-    cls = registry.load(kind, name)
-    part = {"encoder": "encoder", "clusterer": "clusterer", "dataset": "data"}.get(kind, name)
-    click.echo(f"{name}: {kind} of plugin {entry.plugin} ({entry.distribution} {entry.version})")
-    click.echo(entry.component.summary)
-    if entry.component.paper:
-        click.echo(f"Paper: {entry.component.paper}")
-    if entry.component.supervised:
-        click.echo("It learns from labels.")
-    settings = configs.describe(cls.Config)
-    if not settings:
-        click.echo("It has no settings.")
-        return
-    table = Table(box=None, header_style="bold")
-    for column in (f"setting (-s {part}.KEY=VALUE)", "type", "default", "help"):
-        table.add_column(column, overflow="fold")
-    for s in settings:
-        default = ",".join(map(str, s.default)) if isinstance(s.default, tuple) else str(s.default)
-        table.add_row(s.name, s.type, default if s.default is not None else "none", s.help)
-    Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False, markup=False)
-    for preset, values in configs.presets(cls.Config).items():
-        shown = ", ".join(f"{k}={v}" for k, v in values.items()) or "the defaults"
-        click.echo(f"preset {preset} (-s {part}.preset={preset}): {shown}")
+        listing.show_settings(registry, found, name)
 
 
 if __name__ == "__main__":

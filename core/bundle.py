@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from torch import Tensor, nn
 
 from . import config as configs
 from .data import Data
-from .errors import BrokenPlugin, DeepclustError, InvalidData
+from .errors import BrokenPlugin, DeepclustError, InvalidData, InvalidSetting, OccupiedFolder, UnknownName
 from .files import write_with
 from .folder import RECORD, read_record
 from .inference import assign, distances, embed
@@ -52,45 +54,78 @@ class Bundle:
         return z, placed(assignment, distances(z, assignment.labels, self.centers))
 
     def save(self, path: Path) -> None:
-        """Write the weights with everything else in the header of one safetensors file."""
+        """Write the weights with everything else in the header of one safetensors file.
+
+        Raises BrokenPlugin where a part keeps anything but tensors.
+        """
+        write_with(path, self.write)
+
+    def write(self, path: Path) -> None:
+        """As ``save``, without putting the file in its place in one go."""
         from safetensors.torch import save_file
 
-        tensors = {
-            f"{part}.{name}": value.detach().cpu().contiguous().clone()
-            for part, model in (("encoder", self.encoder), ("clusterer", self.clusterer))
-            for name, value in model.state_dict().items()
-        }
-        tensors["centers"] = self.centers.cpu().contiguous().clone()
+        tensors = {"centers": self.centers.cpu().contiguous().clone()}
+        for part, model in (("encoder", self.encoder), ("clusterer", self.clusterer)):
+            for name, value in model.state_dict().items():
+                if not isinstance(value, Tensor):
+                    raise BrokenPlugin(
+                        f"{part} '{self.record[part]['name']}' has '{name}' in its state_dict, a "
+                        f"{type(value).__name__}; only tensors can be kept."
+                    )
+                tensors[f"{part}.{name}"] = value.detach().cpu().contiguous().clone()
         record = {**self.record, "preparation": self.preparation.record()}
-        header = {HEADER: json.dumps(record)}
-        write_with(path, lambda temporary: save_file(tensors, temporary, metadata=header))
+        save_file(tensors, path, metadata={HEADER: json.dumps(record)})
+
+    def other_versions(self, registry: Registry | None = None) -> list[str]:
+        """What is another version now than it was made with: deepclust, and the parts' plugins."""
+        registry = registry or installed()
+        versions = self.record.get("versions", {})
+        pairs = {}
+        if then := versions.get("deepclust"):
+            pairs[f"deepclust {then}"] = f"deepclust {version('deepclust')}"
+        for kind in ("encoder", "clusterer"):
+            name = self.record[kind]["name"]
+            entry = registry.find(kind, name)
+            if then := versions.get("plugins", {}).get(name):
+                pairs[then] = f"{entry.distribution} {entry.version}"
+        return [f"{then}, now {now}" for then, now in pairs.items() if then != now]
 
 
 def load(path: Path, device: torch.device, registry: Registry | None = None) -> Bundle:
     """The model of a run's folder, or of a .safetensors file of one.
 
     Raises DeepclustError where there is none or it is broken, UnknownName where a plugin that it
-    was made with is not installed.
+    was made with is not installed, BrokenPlugin where one has other settings or weights now.
     """
     registry = registry or installed()
-    file = path
-    if path.is_dir():
-        record = read_record(path)
-        if record is None:
-            raise DeepclustError(f"'{path}' holds no run of deepclust ({RECORD} is not there).")
-        if record.get("status") != "finished":
-            raise DeepclustError(
-                f"the run in '{path}' is not finished; give its command again: "
-                f"deepclust {' '.join(record.get('command', ['run', '...']))}"
-            )
-        file = path / WEIGHTS
-    record, tensors = _read(file, device)
-    preparation = Preparation.from_record(record.pop("preparation"))
+    record, tensors = _read(_file_of(path), device)
+    try:
+        preparation = Preparation.from_record(record.pop("preparation"))
+    except TypeError as error:
+        raise DeepclustError(f"'{path}' was written by another version of deepclust: {error}.") from error
 
     def make(kind: str, argument: Any) -> Any:
-        cls = registry.load(kind, record[kind]["name"])
-        model = cls(configs.build(cls.Config, record[kind]["settings"], kind), argument)
-        return _restore(model.to(device), kind, tensors, record).eval()
+        name, settings = record[kind]["name"], record[kind]["settings"]
+        made_with = record.get("versions", {}).get("plugins", {}).get(name, "another version")
+        try:
+            cls = registry.load(kind, name)
+        except UnknownName as error:
+            raise UnknownName(f"'{path}' was made with {kind} '{name}' of {made_with}: {error}") from error
+        try:
+            config = configs.build(cls.Config, settings, kind)
+        except (UnknownName, InvalidSetting) as error:
+            raise BrokenPlugin(
+                f"'{path}' was made with {kind} '{name}' of {made_with}, whose settings are not those of "
+                f"the version that is installed: {error}"
+            ) from error
+        model = cls(config, argument).to(device)
+        try:
+            return _restore(model, kind, tensors).eval()
+        except RuntimeError as error:
+            raise BrokenPlugin(
+                f"{kind} '{name}' does not fit the weights in '{path}', which were made with {made_with}: "
+                f"{' '.join(str(error).split())}"
+            ) from error
 
     return Bundle(
         make("encoder", preparation.shape),
@@ -101,24 +136,56 @@ def load(path: Path, device: torch.device, registry: Registry | None = None) -> 
     )
 
 
+def _file_of(path: Path) -> Path:
+    """The model's file, from a finished run's folder or from itself."""
+    if not path.is_dir():
+        return path
+    try:
+        record = read_record(path)
+    except OccupiedFolder as error:
+        raise DeepclustError(f"'{path / RECORD}' is broken; name '{path / WEIGHTS}' instead.") from error
+    if record is None:
+        raise DeepclustError(f"'{path}' holds no run of deepclust ({RECORD} is not there).")
+    if record.get("status") != "finished":
+        again = shlex.join(["deepclust", *record.get("command", ["run"])])
+        raise DeepclustError(f"the run in '{path}' is not finished; give its command again: {again}")
+    return path / WEIGHTS
+
+
 def _read(file: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header's record and the tensors, of which none is missing."""
     from safetensors import SafetensorError, safe_open
 
     if not file.exists():
-        raise DeepclustError(f"there is no model at '{file}'; give the folder of a finished run.")
+        raise DeepclustError(f"there is no model at '{file}'; name the folder of a finished run.")
     try:
         with safe_open(file, framework="pt", device=str(device)) as opened:
-            header = opened.metadata() or {}
-            if HEADER not in header:
+            header = (opened.metadata() or {}).get(HEADER)
+            if header is None:
                 raise DeepclustError(f"'{file}' is no model that deepclust wrote.")
             tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise DeepclustError(f"the model '{file}' cannot be read: {error}; run it again.") from error
-    return json.loads(header[HEADER]), tensors
+        raise DeepclustError(
+            f"'{file}' is broken or no .safetensors file ({error}); name the folder of a finished run, "
+            f"or a .safetensors file that `deepclust export` wrote."
+        ) from error
+    try:
+        record = json.loads(header)
+        absent = {"preparation", "encoder", "clusterer", "n_clusters"} - set(record)
+    except (ValueError, TypeError) as error:
+        raise DeepclustError(f"the header of '{file}' is broken: {error}.") from error
+    if absent or "centers" not in tensors:
+        raise DeepclustError(
+            f"'{file}' lacks {', '.join(sorted(absent)) or 'centers'}; it is no whole model."
+        )
+    return record, tensors
 
 
-def _restore(model: Any, part: str, tensors: Mapping[str, Tensor], record: Mapping[str, Any]) -> Any:
-    """Load a part's tensors, also those whose shape only training knew."""
+def _restore(model: Any, part: str, tensors: Mapping[str, Tensor]) -> Any:
+    """Load a part's tensors, also those whose shape or type only training knew.
+
+    Raises RuntimeError where one is missing or unknown.
+    """
     state = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
     for name, value in state.items():
         owner, _, leaf = name.rpartition(".")
@@ -126,19 +193,13 @@ def _restore(model: Any, part: str, tensors: Mapping[str, Tensor], record: Mappi
             module = model.get_submodule(owner)
         except AttributeError:
             continue  # load_state_dict says it
-        known = getattr(module, leaf, None)
-        if isinstance(known, Tensor) and known.shape != value.shape:
-            empty = torch.empty_like(value)
-            setattr(module, leaf, nn.Parameter(empty) if isinstance(known, nn.Parameter) else empty)
-    try:
-        model.load_state_dict(state)
-    except RuntimeError as error:
-        reason = " ".join(str(error).split())
-        made_with = record.get("versions", {}).get("plugins", {}).get(record[part]["name"], "another version")
-        raise BrokenPlugin(
-            f"{part} '{record[part]['name']}' does not fit its saved weights, which were made with "
-            f"{made_with}: {reason}"
-        ) from error
+        for known in (module._parameters, module._buffers):
+            there = known.get(leaf)
+            if leaf in known and (there is None or (there.shape, there.dtype) != (value.shape, value.dtype)):
+                empty = torch.empty_like(value)
+                is_parameter = known is module._parameters
+                known[leaf] = nn.Parameter(empty, empty.is_floating_point()) if is_parameter else empty
+    model.load_state_dict(state)
     return model
 
 

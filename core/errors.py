@@ -12,15 +12,15 @@ class DeepclustError(Exception):
     exit_code = 2
 
 
-class UnknownName(DeepclustError):
+class UnknownName(DeepclustError, ValueError):
     """A component, setting, part or data set that does not exist."""
 
 
-class InvalidSetting(DeepclustError):
+class InvalidSetting(DeepclustError, ValueError):
     """A setting of the wrong type or outside its range."""
 
 
-class InvalidData(DeepclustError):
+class InvalidData(DeepclustError, ValueError):
     """Data that cannot be clustered: missing, empty, not finite, of the wrong type or shape."""
 
 

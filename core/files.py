@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from .errors import DeepclustError
+
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
@@ -33,9 +35,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file (UTF-8)."""
+    """Replace a text file (UTF-8; parts of paths that are no Unicode are escaped)."""
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -50,10 +52,21 @@ def write_with(path: Path, save: Callable[[Path], None]) -> None:
         save(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())  # safetensors writes for its owner alone
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(path.parent)
+
+
+def check_new_file(path: Path, *, overwrite: bool) -> None:
+    """Raise DeepclustError where a file cannot be written to ``path``, or is there and must stay."""
+    if path.is_dir():
+        raise DeepclustError(f"'{path}' is a folder; name a file.")
+    if not path.parent.is_dir():
+        raise DeepclustError(f"there is no folder '{path.parent}' for '{path.name}'; make it first.")
+    if path.exists() and not overwrite:
+        raise DeepclustError(f"'{path}' is there already; name another file, or replace it with --overwrite.")
 
 
 def _umask() -> int:

@@ -33,10 +33,10 @@ def prepare(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict
             _remove(folder)
             earlier = None
         if earlier is not None:
-            differences = list(_differences(earlier, record))
-            if differences:
+            different = differences(earlier, record)
+            if different:
                 raise OccupiedFolder(
-                    f"'{folder}' holds another run: {'; '.join(differences[:4])}. "
+                    f"'{folder}' holds another run: {different}. "
                     "Choose another --out, or replace that run with --overwrite."
                 )
             return earlier
@@ -116,14 +116,17 @@ def _remove(folder: Path) -> None:
             path.unlink()
 
 
-def _differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
+def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """What makes two records different runs, at most four things; empty for the same run."""
     before, after = ({k: record[k] for k in IDENTITY} for record in (earlier, now))
     flat_before, flat_after = dict(_flatten(before)), dict(_flatten(after))
+    found = []
     for key in sorted({*flat_before, *flat_after}):
         there, asked = flat_before.get(key, "nothing"), flat_after.get(key, "nothing")
         if there != asked:
-            name = key.removeprefix("request.").replace(".settings.", ".")
-            yield f"{name} is {there} there and {asked} here"
+            name = key.replace(".settings.", ".").removeprefix("request.")
+            found.append(f"{name} is {there} there and {asked} here")
+    return "; ".join(found[:4])
 
 
 def _flatten(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -8,7 +8,7 @@ import os
 import platform
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -50,6 +50,7 @@ def run(
     *,
     data: Data | None = None,
     encoder_folder: Path | None = None,
+    check: Callable[[Data], None] | None = None,
     overwrite: bool = False,
     quiet: bool = False,
     snapshot_seconds: float = 30.0,
@@ -59,6 +60,7 @@ def run(
 
     data: the samples, where they are there already; the request's data is then their name.
     encoder_folder: where the encoder's stages are kept, for runs that share one; by default in the run.
+    check: looks at the data before anything is written, and may raise.
     Raises DeepclustError, before anything is written, for whatever is wrong with the request.
     """
     registry = registry or installed()
@@ -74,11 +76,13 @@ def run(
         assert plan.data is not None
         with phase("reading the data"):
             data = plan.data.cls(plan.data.config).load(place)
-    asked = _count(plan, data)
-    data.check(asked if isinstance(asked, int) else asked[1])
+    asked = clusters_of(plan, data)
+    data.check(asked if isinstance(asked, int) else asked[0])
+    if check is not None:
+        check(data)
     folder = out or Path("runs") / _default_name(plan, asked)
     precision = devices.choose_precision(request.precision, device)
-    record = _record(plan, data, asked, device, precision)
+    record = record_of(plan, data, asked, device, precision)
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
@@ -197,7 +201,11 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, (int, list)) else float(value)
 
 
-def _count(plan: Plan, data: Data) -> int | tuple[int, int]:
+def clusters_of(plan: Plan, data: Data) -> int | tuple[int, int]:
+    """How many clusters are asked for, or the fewest and the most; by default the data set's.
+
+    Raises InvalidData where neither the user nor the data set says it.
+    """
     asked: int | tuple[int, int] | None = plan.clusters
     if asked is None and plan.data is not None:
         asked = plan.data.cls.n_clusters
@@ -231,9 +239,10 @@ def _save_array(path: Path, array: np.ndarray) -> None:
     write_with(path, save)
 
 
-def _record(
+def record_of(
     plan: Plan, data: Data, asked: int | tuple[int, int], device: torch.device, precision: str
 ) -> dict[str, Any]:
+    """What run.json holds while the run goes on."""
     request = plan.request
     chosen = [c for c in (plan.data, plan.encoder, plan.clusterer, *plan.evaluators) if c is not None]
     return {

@@ -82,7 +82,7 @@ BAD = {
     "objects": (["run", "--data", "objects.npy", "--clusters", "3"], "never unpickled"),
     "flat": (["run", "--data", "flat.npy", "--clusters", "3"], "shape (5,)"),
     "text file": (["run", "--data", "notes.txt", "--clusters", "3"], "nothing installed reads 'notes.txt'"),
-    "folder": (["run", "--data", ".", "--clusters", "3"], "a folder"),
+    "folder": (["run", "--data", ".", "--clusters", "3"], "there are no images in"),
     "path not there": (["run", "--data", "no/photos.npy"], "'no/photos.npy' does not exist"),
     "no such user": (["run", "--data", "~nobody-of-this-name/x.npy"], "x.npy' does not exist"),
     "endless path": (["run", "--data", "x" * 5000 + ".npy"], "does not exist"),

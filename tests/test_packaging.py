@@ -163,5 +163,12 @@ def test_a_wheel_holds_the_packages_and_nothing_else(tmp_path):
         (metadata,) = (n for n in archive.namelist() if n.endswith(".dist-info/entry_points.txt"))
         entry_points = archive.read(metadata).decode()
     expected = {f"deepclust/{path.relative_to(ROOT).as_posix()}" for path in modules().values()}
-    assert names == expected | {"deepclust/core/py.typed"}
+    others = {
+        f"deepclust/{path.relative_to(ROOT).as_posix()}"
+        for folder in package_folders().values()
+        for path in folder.iterdir()
+        if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+    assert "deepclust/core/py.typed" in others
+    assert names == expected | others
     assert "deepclust = deepclust.cli:main" in entry_points

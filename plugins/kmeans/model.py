@@ -74,4 +74,6 @@ class KMeans(Clusterer):
 
     def predict(self, z: Tensor) -> Tensor:
         """The nearest centre, the first of equally near ones."""
+        if torch.compiler.is_exporting():  # in operations that a graph holds for any number of samples
+            return (z.float()[:, None] - self.centers).square().sum(2).argmin(1)
         return lloyd.assign(z.float(), self.centers)[0]

@@ -1,0 +1,185 @@
+"""New data through a finished model: which cluster each sample belongs to, and the files that say so."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import bundle as bundles
+from . import config as configs
+from . import device as devices
+from . import results
+from .bundle import Bundle
+from .console import phase
+from .data import Data
+from .errors import DeepclustError, unknown
+from .files import check_new_file, replacing
+from .interfaces import Place
+from .plan import Chosen, choose_data
+from .registry import Registry, installed
+from .results import Placed
+from .sorting import Sorting
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of data: codes z (N, D), and where the samples belong."""
+
+    bundle: Bundle
+    data: Data
+    z: torch.Tensor
+    where: Placed
+
+
+def carry_out(
+    model: Path,
+    asked: str,
+    place: Place,
+    *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    device: str = "auto",
+    labels: Path | None = None,
+    embedding: Path | None = None,
+    sorting: Sorting | None = None,
+    overwrite: bool = False,
+    registry: Registry | None = None,
+) -> Prediction:
+    """Predict the data ``asked`` for, a name or a path, and write what is named.
+
+    model: a run's folder, or a .safetensors file of one. settings: those of the part ``data``.
+    labels, embedding, sorting: where tables, codes and links go. overwrite: files that are there.
+    Raises DeepclustError, before anything is written, for whatever is wrong with the request.
+    """
+    registry = registry or installed()
+    for path in (labels, embedding):
+        if path is not None:
+            _check_output(path, asked, overwrite)
+    if labels is not None and labels == embedding:
+        raise DeepclustError(f"'{labels}' cannot take both the labels and the codes; name two files.")
+    bundle = open_model(model, device, registry)
+    data = load_data(bundle, choose(asked, settings or {}, registry), place)
+    if sorting is not None:
+        sorting.check(data)
+    with phase("predicting"):
+        z, where = bundle.predict(data.to(bundle.centers.device).seal())
+    if labels is not None:
+        _write_labels(labels, data, where)
+    if embedding is not None:
+        with _writing(embedding), replacing(embedding) as file:
+            np.save(file, z.cpu().numpy())
+    if sorting is not None:
+        sorting.sort(data, where.labels, bundle.n_clusters, quiet=place.quiet)
+    return Prediction(bundle, data, z, where)
+
+
+def open_model(path: Path, device: str = "auto", registry: Registry | None = None) -> Bundle:
+    """The model of a run on a device that computes as it did for the run.
+
+    A line on standard error says which versions have changed since. Raises as ``bundle.load``.
+    """
+    chosen = devices.choose_device(device)
+    bundle = bundles.load(path, chosen, registry)
+    devices.prepare(chosen)
+    if changed := bundle.other_versions(registry):
+        print(f"  '{path}' was made with {'; '.join(changed)}", file=sys.stderr)
+    return bundle
+
+
+def choose(asked: str, settings: Mapping[str, Mapping[str, Any]], registry: Registry | None = None) -> Chosen:
+    """The data set of a name or path with its settings, those of the part ``data``.
+
+    Raises UnknownName or InvalidSetting.
+    """
+    registry = registry or installed()
+    for part in settings:
+        if part != "data":
+            raise unknown("part with settings", part, ["data"], "The model's own stay as they were trained.")
+
+    def make(part: str, kind: str, name: str, **more: Any) -> Chosen:
+        cls = registry.load(kind, name)
+        values = {**settings.get(part, {}), **more}
+        return Chosen(registry.find(kind, name), cls, configs.build(cls.Config, values, part))
+
+    return choose_data(asked, registry, make)
+
+
+def load_data(bundle: Bundle, chosen: Chosen, place: Place) -> Data:
+    """New data, made as the model's own were.
+
+    Raises InvalidData where they do not fit.
+    """
+    with phase("reading the data"):
+        data: Data = chosen.cls(chosen.config).load_like(place, bundle.preparation)
+        return bundles.check_fits(bundle, data)
+
+
+def skipped_beside(labels: Path) -> Path:
+    """Where the table goes of what could not be read: ``labels.csv`` has ``labels.skipped.csv``."""
+    return labels.with_name(f"{labels.stem}.{results.SKIPPED}")
+
+
+def _write_labels(labels: Path, data: Data, where: Placed) -> None:
+    with _writing(labels):
+        results.write_labels(labels, data, where)
+        beside = skipped_beside(labels)
+        if data.skipped or beside.exists():  # of an earlier prediction
+            results.write_table(beside, [data.key, "reason"], data.skipped)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DeepclustError(f"cannot write '{path}': {error.strerror or error}.") from error
+
+
+def _check_output(path: Path, asked: str, overwrite: bool) -> None:
+    """Raise DeepclustError where ``path`` cannot be a new file, before anything is computed."""
+    check_new_file(path, overwrite=overwrite)
+    if path.exists() and os.path.exists(asked) and path.samefile(asked):
+        raise DeepclustError(f"'{path}' is the data; name another file for what is said of them.")
+
+
+def summary(prediction: Prediction) -> list[tuple[int, int, float, float]]:
+    """For each cluster its number, samples, share of all, and mean confidence (NaN where it is empty)."""
+    labels, confidence = prediction.where.labels, prediction.where.confidence
+    counts = np.bincount(labels, minlength=prediction.bundle.n_clusters)
+    sums = np.bincount(labels, confidence, minlength=prediction.bundle.n_clusters)
+    return [
+        (k, count, count / len(labels), total / count if count else float("nan"))
+        for k, (count, total) in enumerate(zip(counts.tolist(), sums.tolist(), strict=True))
+    ]
+
+
+def show(prediction: Prediction, labels: Path | None) -> None:
+    """Print the sizes of the clusters, and where the labels are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("cluster", "samples", "share", "mean confidence"):
+        table.add_column(column, justify="right")
+    for cluster, count, share, confidence in summary(prediction):
+        shown = "" if np.isnan(confidence) else f"{confidence:.3f}"
+        table.add_row(str(cluster), f"{count:,}", f"{share:.1%}", shown)
+    console = Console()
+    console.print(table)
+    skipped = len(prediction.data.skipped)
+    if skipped:
+        where = f": see {skipped_beside(labels)}" if labels is not None else ""
+        console.print(
+            f"{skipped} files could not be read{where}", highlight=False, markup=False, soft_wrap=True
+        )
+    last = (
+        f"The labels are in {labels}" if labels is not None else "-o labels.csv writes the labels to a file."
+    )
+    console.print(last, highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,71 @@
+"""Which columns of a table set a cluster apart from all samples."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from ...core import Data
+
+CHUNK_VALUES = 2**22
+ZERO = 1e-6
+
+
+class Columns(NamedTuple):
+    """The columns of D values, in the units that the user gave.
+
+    names: (D,). mean, std: (D,) of all samples. means: (K, D) of the clusters, NaN for empty ones.
+    offset, scale: (D,) from the samples' values to the user's units: value * scale + offset.
+    """
+
+    names: Sequence[str]
+    mean: np.ndarray
+    std: np.ndarray
+    means: np.ndarray
+    offset: np.ndarray
+    scale: np.ndarray
+
+    def difference(self, cluster: int) -> np.ndarray:
+        """How many standard deviations of all samples the cluster's mean is off theirs; 0 for constants."""
+        off = self.means[cluster] - self.mean
+        return np.divide(off, self.std, out=np.zeros_like(off), where=self.std > 0)
+
+    def distinguishing(self, cluster: int, n: int) -> np.ndarray:
+        """The ``n`` columns that differ most, the most first."""
+        return np.argsort(-np.abs(self.difference(cluster)), kind="stable")[:n]
+
+    def values(self, data: Data, index: np.ndarray) -> np.ndarray:
+        """The samples at ``index`` (B,) in the user's units.  # (B, D)"""
+        rows: np.ndarray = data.batch(torch.from_numpy(index)).cpu().numpy().astype(np.float64)
+        return rows * self.scale + self.offset
+
+
+def describe_columns(data: Data, labels: np.ndarray, n_clusters: int) -> Columns:
+    """Means of each column, in one pass over the rows (N, D)."""
+    dim = data.shape[0]
+    sums = torch.zeros(n_clusters, dim, dtype=torch.float64)
+    squares = torch.zeros(dim, dtype=torch.float64)
+    where = torch.from_numpy(labels)
+    step = max(1, CHUNK_VALUES // dim)
+    first = data.slice(0, 1)[0].cpu().double()  # taken off, so that squares of large values keep their digits
+    for start in range(0, len(data), step):
+        rows = data.slice(start, start + step).cpu().double() - first
+        sums.index_add_(0, where[start : start + step], rows)
+        squares += rows.square().sum(dim=0)
+    counts = np.bincount(labels, minlength=n_clusters)[:, None]
+    mean = sums.sum(dim=0).numpy() / len(data)
+    std = np.sqrt(np.maximum(squares.numpy() / len(data) - mean**2, 0))
+    means = np.divide(sums.numpy(), counts, out=np.full(sums.shape, np.nan), where=counts > 0)
+    made = data.preparation
+    names = made.columns or tuple(f"column {i}" for i in range(dim))
+    scale = np.ones(dim) if made.std is None else np.asarray(made.std, dtype=np.float64)
+    if made.dtype == "uint8":
+        scale = scale * 255
+    offset = np.zeros(dim) if made.mean is None else np.asarray(made.mean, dtype=np.float64)
+    base = first.numpy()
+    shown = (mean + base) * scale + offset
+    shown[np.abs(shown) < ZERO * std * scale] = 0  # what rounding leaves of a column with mean 0
+    return Columns(names, shown, std * scale, (means + base) * scale + offset, offset, scale)

@@ -1,0 +1,216 @@
+"""The report of a run: what goes into it."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from markupsafe import Markup
+
+from ...core import Evaluator, InvalidSetting, Result, progress, setting
+from ...core.files import write_text
+from . import figure, page
+from .column import describe_columns
+from .decoding import MASKED, decode_samples
+from .history import read_count, read_stages
+from .map import make_map
+from .picture import Pictures
+from .sheet import Sheet
+from .summary import Confusion, class_name, confuse
+from .svg import write_figure
+
+REPORT, FIGURES = "report.html", "figures"
+DECODED = 10  # samples whose reconstructions are shown
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    map: Literal["tsne", "umap", "none"] = setting(
+        "tsne", "the 2-D map: t-SNE, UMAP (needs umap-learn), or none"
+    )
+    map_samples: int = setting(2000, "samples on the map, drawn at random where there are more", low=10)
+    prototypes: int = setting(12, "most confident members shown of each cluster", low=1, high=200)
+    doubtful: int = setting(6, "members shown of each cluster that almost went to another", low=0, high=200)
+    neighbours: int = setting(8, "nearest samples in a row; 0: no such rows", low=0, high=50)
+
+
+class Report(Evaluator):
+    """Writes ``report.html``, one page that opens from disk, and its figures as PNG and SVG.
+
+    Raises InvalidSetting where a map by UMAP is asked for and umap-learn is not installed.
+    """
+
+    Config: ClassVar[type[ReportConfig]] = ReportConfig
+
+    def __init__(self, config: ReportConfig) -> None:
+        super().__init__(config)
+        if config.map == "umap" and importlib.util.find_spec("umap") is None:
+            raise InvalidSetting(
+                "report.map is 'umap', but umap-learn is not installed: pip install 'deepclust[umap]', "
+                "or take report.map=tsne."
+            )
+
+    def evaluate(self, result: Result) -> Mapping[str, float | Sequence[int]]:
+        """Write the page; it adds no scores."""
+        c: ReportConfig = self.config
+        folder = result.folder / FIGURES
+        folder.mkdir(parents=True, exist_ok=True)
+        confusion = confuse(result.truth, result.labels, result.n_clusters)
+        palette, class_palette = _palettes(result.n_clusters, confusion)
+        maps, how = self._maps(result, folder, palette, class_palette)
+
+        pictures = Pictures(result.data, result.seed)
+        columns = None
+        if len(result.data.shape) == 1:
+            columns = describe_columns(result.data, result.labels, result.n_clusters)
+        sheet = Sheet(result, pictures, columns, confusion, c.prototypes, c.doubtful)
+        sections = []
+        with progress("writing the report", len(sheet.filled), "clusters", quiet=result.quiet) as advance:
+            for k in sheet.filled:
+                sections.append(sheet.section(k, palette[k]))
+                advance(1)
+            rows, together = sheet.neighbour_rows(c.neighbours) if c.neighbours else ([], 0.0)
+            record = result.record
+            content = {
+                "description": result.data.description,
+                "names": _names(result),
+                "n_samples": len(result.labels),
+                "n_clusters": result.n_clusters,
+                "latent_dim": result.z.shape[1],
+                "key": result.key if result.files is not None else "sample",
+                "protocol": result.scores.get("protocol", {}),
+                "tiles": page.tiles(result.scores),
+                "sections": sections,
+                "empty": sorted(set(range(result.n_clusters)) - set(sheet.filled)),
+                "sheet": sheet,
+                "pictures": pictures,
+                "maps": maps,
+                "map_method": how,
+                "sizes": write_figure(
+                    lambda: figure.draw_sizes(sheet.sizes, palette), folder, "sizes",
+                    "Bars: the number of samples of each cluster",
+                ),
+                "confusion": _confusion_figure(result, confusion, folder),
+                "neighbours": rows,
+                "together": together,
+                "decoded": _decoded(result, sheet),
+                "stages": _stage_figures(result.folder, folder),
+                "count": _count(result, folder),
+                "settings": page.settings(record),
+                "command": page.command(record),
+            }  # fmt: skip
+            write_text(result.folder / REPORT, page.render(content))
+        return {}
+
+    def _maps(
+        self, result: Result, folder: Path, palette: list[str], class_palette: list[str]
+    ) -> tuple[list[Markup], str]:
+        c: ReportConfig = self.config
+        if c.map == "none":
+            return [], ""
+        shown = min(c.map_samples, len(result.labels))
+        with progress("drawing the map", shown, "samples", quiet=result.quiet) as advance:
+            where = make_map(result.z, result.centers, c.map, c.map_samples, result.seed)
+            advance(shown)
+        maps = [
+            write_figure(
+                lambda: figure.draw_map(where, result.labels[where.index], palette, "by cluster"),
+                folder, "map-clusters", "2-D map of the codes, each sample in its cluster's colour",
+            )
+        ]  # fmt: skip
+        if truth := result.truth if class_palette else None:
+            names = [class_name(truth, code) for code in range(len(class_palette))]
+            maps.append(
+                write_figure(
+                    lambda: figure.draw_map(
+                        where, truth.labels[where.index], class_palette, "by true class", names
+                    ),
+                    folder, "map-classes", "The same map, each sample in the colour of its true class",
+                )
+            )  # fmt: skip
+        how = where.method
+        if shown < len(result.labels):
+            how += f"; {shown:,} of {len(result.labels):,} samples, drawn at random"
+        return maps, how
+
+
+def _palettes(n_clusters: int, confusion: Confusion | None) -> tuple[list[str], list[str]]:
+    """A colour for each cluster, and for each class that of the cluster it is matched with."""
+    n_classes = len(confusion.rows) if confusion else 0
+    base = figure.colours(max(n_clusters, n_classes))
+    match = confusion.match() if confusion else {}
+    free = iter([c for i, c in enumerate(base) if i not in match.values()])
+    classes = [base[match[code]] if code in match else next(free) for code in range(n_classes)]
+    return base[:n_clusters], classes
+
+
+def _names(result: Result) -> str:
+    request = result.record.get("request", {})
+    parts = []
+    for part, made in (("encoder", result.encoder), ("clusterer", result.clusterer)):
+        parts.append(request.get(part, {}).get("name") or type(made).__name__)
+    return " + ".join(parts)
+
+
+def _confusion_figure(result: Result, confusion: Confusion | None, folder: Path) -> Markup | None:
+    truth = result.truth
+    if confusion is None or truth is None:
+        return None
+    counts = confusion.ordered()
+    filled = counts.any(axis=0)
+    classes = [class_name(truth, int(code)) for code in confusion.rows]
+    clusters = confusion.columns[filled].tolist()
+    return write_figure(
+        lambda: figure.draw_confusion(counts[:, filled], classes, clusters),
+        folder, "confusion", "Confusion matrix: how many samples of each class are in each cluster",
+    )  # fmt: skip
+
+
+def _stage_figures(run: Path, folder: Path) -> list[tuple[str, Markup]]:
+    made = []
+    for stage in read_stages(run):
+        name = f"loss-{stage.name.replace('/', '-')}"
+        alt = f"Curves of {stage.name}: {', '.join(stage.curves)}"
+        made.append((stage.name, write_figure(lambda s=stage: figure.draw_stage(s), folder, name, alt)))
+    return made
+
+
+def _count(result: Result, folder: Path) -> dict[str, Any] | None:
+    count = read_count(result.folder)
+    if count is None:
+        return None
+    drawn = write_figure(
+        lambda: figure.draw_count(count["tried"], result.n_clusters), folder, "clusters",
+        "Score of each number of clusters that was tried",
+    )  # fmt: skip
+    return {"sure": str(count.get("sure", "")), "criterion": str(count.get("criterion", "")), "figure": drawn}
+
+
+def _decoded(result: Result, sheet: Sheet) -> dict[str, Any] | None:
+    """Reconstructions of a random member of some clusters, in words and, of pictures, in pictures."""
+    rng = np.random.default_rng(result.seed)
+    some = np.unique(np.linspace(0, len(sheet.filled) - 1, min(DECODED, len(sheet.filled))).round())
+    index = np.array(
+        [rng.choice(np.flatnonzero(result.labels == sheet.filled[int(i)])) for i in some], dtype=np.int64
+    )
+    made = decode_samples(result.encoder, result.data, index, result.seed)
+    if made is None:
+        return None
+    rows = []
+    if sheet.pictures.there:
+        for title, part in zip(("original", "reconstruction", "with noise", "denoised"), made, strict=True):
+            names = [f"{title}: {sheet.name(i)}" for i in index.tolist()]
+            rows.append((title, list(zip(names, map(sheet.pictures.encode, part), strict=True))))
+    return {
+        "rows": rows,
+        "n": len(index),
+        "masked": MASKED,
+        "reconstruction": made.error(made.reconstruction),
+        "denoised": made.error(made.denoised),
+        "noisy": made.error(made.noisy),
+        "variance": made.variance(),
+    }

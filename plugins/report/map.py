@@ -1,0 +1,96 @@
+"""Which samples the 2-D map shows, and where on it they lie."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from sklearn.manifold import TSNE
+from threadpoolctl import threadpool_limits
+
+FEW = 5  # points that need no method: their two main axes are enough
+PERPLEXITY, NEIGHBOURS = 30, 15  # what the authors of t-SNE and UMAP suggest, less for fewer points
+
+
+@dataclass(frozen=True)
+class Map:
+    """Positions on the map; method: how they were found, in words.
+
+    index: (S,) the samples shown. points: (S, 2) theirs. centers: (K, 2), NaN where a cluster has none.
+    """
+
+    index: np.ndarray
+    points: np.ndarray
+    centers: np.ndarray
+    method: str
+
+
+def make_map(
+    z: np.ndarray, centers: np.ndarray, method: Literal["tsne", "umap"], samples: int, seed: int
+) -> Map:
+    """A map of at most ``samples`` of the codes z (N, D), drawn at random, with the centers (K, D).
+
+    Codes of one or two dimensions are shown as they are. One thread, so that the same seed gives the
+    same map (a sum over threads has no fixed order).
+    """
+    rng = np.random.default_rng(seed)
+    index = np.arange(len(z))
+    if len(z) > samples:
+        index = np.sort(rng.choice(len(z), samples, replace=False))
+    there = np.isfinite(centers).all(axis=1)
+    codes = np.concatenate([z[index], centers[there]]).astype(np.float64)
+    if codes.shape[1] == 2:
+        points, how = codes, "the two dimensions of the codes as they are"
+    elif codes.shape[1] == 1:
+        height = rng.uniform(-1, 1, len(codes))
+        height[len(index) :] = 0
+        points, how = np.column_stack([codes[:, 0], height]), "the code from left to right, height at random"
+    else:
+        points, how = _reduce(codes, method, seed % 2**32, rng)
+    placed = np.full((len(centers), 2), np.nan)
+    placed[there] = points[len(index) :]
+    return Map(index, points[: len(index)], placed, how)
+
+
+def _reduce(
+    codes: np.ndarray, method: Literal["tsne", "umap"], seed: int, rng: np.random.Generator
+) -> tuple[np.ndarray, str]:
+    """Points (S, 2) for codes (S, D), and how they were found."""
+    axes = _main_axes(codes)
+    if len(codes) < FEW:
+        return axes, "the two main axes of the codes"
+    start = (axes + rng.normal(size=axes.shape) * 1e-2) * 1e-4  # equal codes must be able to part
+    if method == "umap":
+        return _umap(codes, start * 1e5, seed), "UMAP (McInnes et al. 2018)"
+    perplexity = min(PERPLEXITY, (len(codes) - 1) / 3)
+    tsne = TSNE(
+        perplexity=perplexity, init=start.astype(np.float32), learning_rate="auto", angle=0.7,
+        random_state=seed,
+    )  # fmt: skip
+    with threadpool_limits(1):
+        points: np.ndarray = tsne.fit_transform(codes.astype(np.float32))
+    return points.astype(np.float64), f"t-SNE (van der Maaten & Hinton 2008), perplexity {perplexity:.3g}"
+
+
+def _main_axes(codes: np.ndarray) -> np.ndarray:
+    """The codes (S, D) on their two main axes, the first with deviation 1.  # (S, 2)"""
+    centred = codes - codes.mean(axis=0)
+    _, _, axes = np.linalg.svd(centred, full_matrices=False)
+    turned = np.zeros((len(codes), 2))
+    turned[:, : len(axes[:2])] = centred @ axes[:2].T
+    scale = turned[:, 0].std()
+    return turned / scale if scale > 1e-12 else turned
+
+
+def _umap(codes: np.ndarray, start: np.ndarray, seed: int) -> np.ndarray:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of its own imports, and of few neighbours
+        import umap
+
+        reducer = umap.UMAP(
+            n_neighbors=min(NEIGHBOURS, len(codes) - 1), init=start, random_state=seed, n_jobs=1
+        )
+        points: np.ndarray = reducer.fit_transform(codes)
+    return points.astype(np.float64)

@@ -1,0 +1,192 @@
+"""Which samples the report shows of each cluster, and what it says of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ...core import Result
+from ...core.results import Placed
+from .column import Columns
+from .neighbour import nearest
+from .picture import Pictures
+from .summary import Confusion, class_name
+from .text import number
+
+MOST_EXAMPLES = 1200  # of prototypes and doubtful members together, which bounds the page
+SETS_APART = 5  # columns for each cluster
+ROWS_FOR = 10  # clusters whose members' neighbours are shown
+
+
+@dataclass(frozen=True)
+class Example:
+    """A sample as the page shows it.
+
+    about: name, cluster, confidence, second choice, class. mark: what is odd about it, or nothing.
+    """
+
+    name: str
+    about: str
+    caption: str
+    picture: str | None = None
+    mark: str = ""
+    confidence: str = ""
+    second: int = 0
+    true: str = ""
+    values: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Section:
+    """What the page says of one cluster; columns: (name, its mean, mean of all, difference) of each."""
+
+    cluster: int
+    size: int
+    share: float
+    confidence: float
+    colour: str
+    majority: str | None = None
+    majority_share: float | None = None
+    prototypes: Sequence[Example] = ()
+    doubtful: Sequence[Example] = ()
+    columns: Sequence[tuple[str, str, str, str]] = ()
+
+
+@dataclass(frozen=True)
+class NeighbourRow:
+    """A sample and those nearest to it."""
+
+    kind: str
+    query: Example
+    neighbours: Sequence[Example] = field(default_factory=list)
+
+
+class Sheet:
+    """The examples of a result.
+
+    chosen: for each cluster the indices of its prototypes and of its doubtful members.
+    """
+
+    def __init__(
+        self,
+        result: Result,
+        pictures: Pictures,
+        columns: Columns | None,
+        confusion: Confusion | None,
+        prototypes: int,
+        doubtful: int,
+    ) -> None:
+        self.result, self.pictures, self.columns, self.confusion = result, pictures, columns, confusion
+        self.sizes = np.bincount(result.labels, minlength=result.n_clusters)
+        self.filled: list[int] = np.flatnonzero(self.sizes).tolist()
+        fits = min(1.0, MOST_EXAMPLES / max(1, (prototypes + doubtful) * len(self.filled)))
+        self.prototypes, self.doubtful = max(1, int(prototypes * fits)), int(doubtful * fits)
+        self.shortened = fits < 1
+        self.where = Placed(
+            result.labels, result.confidence, result.second, result.second_confidence, result.distance
+        )
+        self.chosen = {
+            k: (self.where.prototypes(k)[: self.prototypes], self.where.doubtful(k)[: self.doubtful])
+            for k in self.filled
+        }
+
+    def section(self, cluster: int, colour: str) -> Section:
+        """What there is to say and to show of a cluster that has members."""
+        result, truth = self.result, self.result.truth
+        majority = self.confusion.majority(cluster) if self.confusion else None
+        apart = self.columns.distinguishing(cluster, SETS_APART) if self.columns else np.array([], np.int64)
+        first, second = self.chosen[cluster]
+        if self.pictures.there:
+            self.pictures.make(np.concatenate([first, second]))
+        size = int(self.sizes[cluster])
+        return Section(
+            cluster=cluster,
+            size=size,
+            share=size / len(result.labels),
+            confidence=float(result.confidence[result.labels == cluster].mean()),
+            colour=colour,
+            majority=None if majority is None or truth is None else class_name(truth, majority[0]),
+            majority_share=None if majority is None else majority[1],
+            prototypes=self._examples(first, apart, doubtful=False),
+            doubtful=self._examples(second, apart, doubtful=True),
+            columns=self._apart(cluster, apart),
+        )
+
+    def _examples(self, index: np.ndarray, apart: np.ndarray, *, doubtful: bool) -> list[Example]:
+        values = self.columns.values(self.result.data, index)[:, apart] if self.columns else None
+        made = []
+        for row, i in enumerate(index.tolist()):
+            confidence, second = float(self.result.confidence[i]), int(self.result.second[i])
+            caption = f"{self.result.labels[i]} or {second}" if doubtful else f"{confidence:.2f}"
+            shown = [] if values is None else [number(v) for v in values[row].tolist()]
+            made.append(self.example(i, caption, shown))
+        return made
+
+    def example(self, i: int, caption: str, values: Sequence[str] = ()) -> Example:
+        """Sample ``i``; its picture must be made already."""
+        result = self.result
+        cluster, second = int(result.labels[i]), int(result.second[i])
+        name = self.name(i)
+        about = [
+            name,
+            f"cluster {cluster}, confidence {result.confidence[i]:.3f}",
+            f"second choice {second} ({result.second_confidence[i]:.3f})",
+        ]
+        mark = true = ""
+        if result.truth is not None and (code := int(result.truth.labels[i])) >= 0:
+            true = class_name(result.truth, code)
+            about.append(f"class {true}")
+            majority = self.confusion.majority(cluster) if self.confusion else None
+            mark = true if majority is not None and majority[0] != code else ""
+        picture = self.pictures[i] if self.pictures.there else None
+        confidence = f"{result.confidence[i]:.3f}"
+        return Example(
+            name, " \N{MIDDLE DOT} ".join(about), caption, picture, mark, confidence, second, true, values
+        )
+
+    def name(self, i: int) -> str:
+        """The sample's name, or its index."""
+        return str(self.result.files[i]) if self.result.files is not None else f"sample {i}"
+
+    def _apart(self, cluster: int, apart: np.ndarray) -> list[tuple[str, str, str, str]]:
+        if self.columns is None:
+            return []
+        columns, difference = self.columns, self.columns.difference(cluster)
+        return [
+            (
+                str(columns.names[j]),
+                number(float(columns.means[cluster, j])),
+                number(float(columns.mean[j])),
+                f"{difference[j]:+.2f}",
+            )
+            for j in apart.tolist()
+        ]
+
+    def neighbour_rows(self, n: int) -> tuple[list[NeighbourRow], float]:
+        """The ``n`` nearest of a prototype and a random member of some clusters, and the share of them
+        that are in the cluster of the sample they are near to."""
+        rng = np.random.default_rng(self.result.seed)
+        some = np.unique(np.linspace(0, len(self.filled) - 1, min(ROWS_FOR, len(self.filled))).round())
+        asked: list[tuple[str, int]] = []
+        for cluster in (self.filled[int(i)] for i in some):
+            members = np.flatnonzero(self.result.labels == cluster)
+            prototype = int(self.chosen[cluster][0][0])
+            asked.append((f"prototype of {cluster}", prototype))
+            others = members[members != prototype]
+            if len(others):
+                asked.append((f"random member of {cluster}", int(rng.choice(others))))
+        queries = np.array([i for _, i in asked])
+        found = nearest(self.result.z, queries, n)
+        if self.pictures.there:
+            self.pictures.make(np.concatenate([queries, found.index.reshape(-1)]))
+        labels = self.result.labels
+        rows = []
+        for (kind, query), index, distance in zip(asked, found.index, found.distance, strict=True):
+            near = [
+                self.example(i, number(far) if labels[i] == labels[query] else f"in {labels[i]}")
+                for i, far in zip(index.tolist(), distance.tolist(), strict=True)
+            ]
+            rows.append(NeighbourRow(kind, self.example(query, kind), near))
+        return rows, float((labels[found.index] == labels[queries][:, None]).mean())

@@ -1,0 +1,538 @@
+"""Comparisons: each run is the one it would be alone, the tables say what the runs' own files say."""
+
+import csv
+import itertools
+import json
+import math
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from sklearn.metrics import adjusted_rand_score
+
+from deepclust.cli import main
+from deepclust.core import Place
+from deepclust.core.comparison import compare, comparison_from
+from deepclust.core.comparison_table import Trial, tabulate
+from deepclust.core.errors import ImpossiblePair
+from deepclust.core.registry import Registry
+
+TINY = [
+    "--clusters", "3", "--device", "cpu", "--precision", "float32",
+    "-s", "sdae.layer_epochs=1", "-s", "encoder.epochs=2", "-s", "encoder.hidden=8",
+    "-s", "encoder.latent_dim=2", "-s", "encoder.batch_size=16", "-s", "kmeans.n_init=1",
+    "-s", "dec.epochs=2", "-s", "dec.batch_size=16",
+]  # fmt: skip
+ALONE = [a.replace("sdae.", "encoder.") for a in TINY]
+PAIRS = [("sdae", "kmeans"), ("sdae", "dec")]
+SEEDS = (0, 1, 4)
+TIMES = ("encoder_seconds", "clusterer_seconds", "seconds")
+
+
+def write_data(path: Path, *, truth: bool = True) -> None:
+    labels = np.arange(60) % 3
+    noise = np.random.default_rng(3).normal(size=(60, 5))
+    x = (np.eye(3, 5)[labels] + 0.4 * noise).astype(np.float32)
+    np.savez(path, **({"x": x, "y": labels} if truth else {"x": x}))
+
+
+def deepclust(*arguments, code=0):
+    result = CliRunner().invoke(main, list(map(str, arguments)))
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert result.exit_code == code, result.output
+    return result
+
+
+def compared(out, *more, data="good.npz", code=0):
+    arguments = ["--data", data, "--clusterer", "kmeans,dec", "--seeds", "0,1,4", *TINY, "--out", out, *more]
+    return deepclust("compare", *arguments, code=code)
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def without_times(path: Path) -> list[dict[str, str]]:
+    return [{k: v for k, v in row.items() if "seconds" not in k} for row in table_of(path)]
+
+
+def labels_of(path: Path) -> list[str]:
+    return [row["cluster"] for row in table_of(path)]
+
+
+def files(folder: Path = Path()) -> dict[str, bytes]:
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory):
+    """A finished comparison beside its data, and what its command printed."""
+    folder = tmp_path_factory.mktemp("compared")
+    write_data(folder / "good.npz")
+    write_data(folder / "unlabelled.npz", truth=False)
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        return folder, compared("out").output
+    finally:
+        os.chdir(before)
+
+
+@pytest.fixture
+def here(done, monkeypatch):
+    """The folder of the finished comparison as working directory; nothing there may be changed."""
+    monkeypatch.chdir(done[0])
+    return done[0]
+
+
+@pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """An empty working directory but for the data."""
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path / "good.npz")
+    write_data(tmp_path / "unlabelled.npz", truth=False)
+    return tmp_path
+
+
+def test_each_run_has_the_bytes_of_the_same_run_alone(here, tmp_path):
+    for (encoder, clusterer), seed in itertools.product(PAIRS, SEEDS[:2]):
+        alone, own = tmp_path / f"{clusterer}{seed}", here / f"out/runs/{encoder}-{clusterer}-seed{seed}"
+        settings = [a.replace(f"{clusterer}.", "clusterer.") for a in ALONE]
+        for i in [i for i, a in enumerate(settings) if a.startswith(("kmeans.", "dec."))][::-1]:
+            del settings[i - 1 : i + 1]  # -s and its value
+        deepclust("run", "--data", "good.npz", "--encoder", encoder, "--clusterer", clusterer,
+                  "--seed", seed, "--out", alone, "-q", *settings)  # fmt: skip
+        for name in ("labels.csv", "model.safetensors", "embedding.npy"):
+            assert (alone / name).read_bytes() == (own / name).read_bytes(), (clusterer, seed, name)
+        records = [json.loads((folder / "run.json").read_text()) for folder in (alone, own)]
+        for key in ("request", "data", "preparation"):
+            assert records[0][key] == records[1][key]
+        mine, theirs = (json.loads((folder / "scores.json").read_text()) for folder in (alone, own))
+        assert mine["clustering"] == theirs["clustering"]
+
+
+def test_an_encoder_is_trained_once_for_each_seed_and_shared(done):
+    folder, output = done
+    for stage in ("encoder/layer0", "encoder/layer1", "encoder/finetune"):
+        assert sum(line.startswith(f"  {stage}:") for line in output.splitlines()) == len(SEEDS)
+    assert sum(line.startswith("  clusterer/refine:") for line in output.splitlines()) == len(SEEDS)
+    out = folder / "out"
+    assert {p.name for p in (out / "encoders").iterdir()} == {f"sdae-seed{seed}" for seed in SEEDS}
+    for (encoder, clusterer), seed in itertools.product(PAIRS, SEEDS):
+        link = out / f"runs/{encoder}-{clusterer}-seed{seed}/encoder"
+        assert not os.path.isabs(os.readlink(link)), "the comparison can be moved"
+        assert link.resolve() == out / f"encoders/sdae-seed{seed}"
+    numbers = [line.split(":")[0] for line in output.splitlines() if " of 6: " in line]
+    assert numbers == [f"{i} of 6" for i in range(1, 7)]
+
+
+def test_the_tables_are_what_the_runs_own_files_say(here):
+    runs = {(r["encoder"], r["clusterer"], int(r["seed"])): r for r in table_of(Path("out/results.csv"))}
+    assert len(runs) == 6
+    kept: dict[tuple[str, str, str], list[float]] = {}
+    spent = {}
+    for (encoder, clusterer, seed), row in runs.items():
+        assert (row["state"], row["reason"]) == ("finished", "")
+        scores = json.loads(Path(f"out/runs/{encoder}-{clusterer}-seed{seed}/scores.json").read_text())
+        numbers = {k: v for k, v in scores["clustering"].items() if isinstance(v, (int, float))}
+        assert {"accuracy", "nmi", "ari", "silhouette", "effective_clusters"} <= numbers.keys()
+        for name, value in numbers.items():
+            assert float(row[name]) == value
+            kept.setdefault((encoder, clusterer, name), []).append(value)
+        assert row.keys() - numbers.keys() == {"encoder", "clusterer", "seed", "state", "reason", *TIMES}
+        spent[encoder, clusterer, seed] = scores["seconds"]
+    for (encoder, clusterer, seed), row in runs.items():
+        shared = max(s["encoder"] for (e, _, k), s in spent.items() if (e, k) == (encoder, seed))
+        assert float(row["encoder_seconds"]) == shared
+        own = spent[encoder, clusterer, seed]["clusterer"]
+        assert float(row["clusterer_seconds"]) == own
+        assert float(row["seconds"]) == pytest.approx(shared + own)
+    rows = table_of(Path("out/table.csv"))
+    assert [(r["encoder"], r["clusterer"]) for r in rows] == PAIRS
+    for row in rows:
+        assert (row["runs"], row["finished"], row["state"], row["reason"]) == ("3", "3", "finished", "")
+        pair = row["encoder"], row["clusterer"]
+        for (*of, name), values in kept.items():
+            if tuple(of) == pair:
+                assert float(row[f"{name}_mean"]) == pytest.approx(statistics.fmean(values))
+                assert float(row[f"{name}_deviation"]) == pytest.approx(statistics.stdev(values), abs=1e-9)
+                assert row[f"{name}_n"] == "3"
+        labels = [labels_of(Path(f"out/runs/{'-'.join(pair)}-seed{seed}/labels.csv")) for seed in SEEDS]
+        agreement = statistics.fmean(adjusted_rand_score(a, b) for a, b in itertools.combinations(labels, 2))
+        assert float(row["stability_mean"]) == pytest.approx(agreement)
+    for name in ("accuracy", "nmi", "ari", "purity", "stability"):
+        top = max(rows, key=lambda row: float(row[f"{name}_mean"]))
+        assert top[f"{name}_mark"] == "best"
+    fastest = min(rows, key=lambda row: float(row["seconds_mean"]))
+    assert fastest["seconds_mark"] == "best"
+    assert "silhouette_mark" not in rows[0]
+    assert "effective_clusters_mark" not in rows[0]
+
+
+def trial(name, seed, **scores):
+    times = {"encoder_seconds": 1.0, "clusterer_seconds": 1.0}
+    return Trial(("e", name), seed, Path(name), "finished", scores={**scores, **times})
+
+
+def test_the_best_is_marked_and_what_cannot_be_told_from_it():
+    values = {"a": [0.5, 0.75, 1.0], "b": [0.625], "c": [0.5, 0.625], "d": [0.75, 0.75], "e": []}
+    error = statistics.stdev(values["a"]) / math.sqrt(3)  # 0.144
+    assert 0.75 - 0.625 < error < 0.75 - 0.5625
+    trials = [trial(n, seed, accuracy=v, other=v) for n, own in values.items() for seed, v in enumerate(own)]
+    rows = tabulate(trials, {}, [("e", name) for name in values]).rows
+    marks = {row.pair[1]: row.cells["accuracy"].mark for row in rows if row.cells}
+    assert marks == {"a": "best", "b": "close", "c": "", "d": "best"}
+    assert {row.cells["other"].mark for row in rows if row.cells} == {""}
+    assert rows[1].cells["accuracy"].deviation is None
+    assert rows[3].cells["accuracy"].deviation == 0
+    assert not rows[4].cells
+
+
+def test_a_single_pair_is_not_called_the_best():
+    rows = tabulate([trial("a", 0, accuracy=0.5)], {}, [("e", "a")]).rows
+    assert rows[0].cells["accuracy"].mark == ""
+
+
+def test_stability_is_left_out_where_everything_is_in_one_cluster():
+    def labelled(name, *labels):
+        return [
+            Trial(("e", name), seed, Path(name), "finished", labels=np.array(each),
+                  scores={"encoder_seconds": 1.0, "clusterer_seconds": 1.0})
+            for seed, each in enumerate(labels)
+        ]  # fmt: skip
+
+    trials = labelled("same", [0, 0, 1], [2, 2, 0]) + labelled("one", [0, 0, 0], [1, 1, 1])
+    same, one = tabulate(trials, {}, [("e", "same"), ("e", "one")]).rows
+    assert same.cells["stability"].mean == 1
+    assert "stability" not in one.cells
+
+
+def test_the_terminal_gets_a_table_of_80_columns(done):
+    folder, output = done
+    shown = [line for line in output.splitlines() if line.startswith(("pair", "sdae + "))]
+    assert [line.split()[0] for line in shown] == ["pair", "sdae", "sdae"]
+    assert all(len(line) <= 80 for line in shown)
+    for line, row in zip(shown[1:], table_of(folder / "out/table.csv"), strict=True):
+        for name in ("accuracy", "nmi", "ari"):
+            assert f"{float(row[f'{name}_mean']):.3f}±{float(row[f'{name}_deviation']):.3f}" in line
+        assert " 3/3 " in line
+
+
+def test_without_truth_there_are_no_columns_of_it(elsewhere):
+    output = compared("out", "--seeds", "2", data="unlabelled.npz").output
+    for path in (Path("out/table.csv"), Path("out/results.csv")):
+        assert not [
+            name for name in table_of(path)[0] if name.startswith(("accuracy", "nmi", "ari", "purity"))
+        ]
+    assert float(table_of(Path("out/table.csv"))[0]["stability_mean"]) <= 1
+    assert "stability" in output
+    assert "accuracy" not in output
+
+
+def test_a_number_of_clusters_that_was_counted_is_a_column(elsewhere):
+    compared("out", "--seeds", "2", "--clusters", "auto:2-4", "-q")
+    rows = table_of(Path("out/results.csv"))
+    for row in rows:
+        folder = Path(f"out/runs/{row['encoder']}-{row['clusterer']}-seed{row['seed']}")
+        assert int(row["clusters"]) == json.loads((folder / "clusters.json").read_text())["n_clusters"]
+        assert 2 <= int(row["clusters"]) <= 4
+    assert [r["clusters"] for r in rows[:2]] == [r["clusters"] for r in rows[2:]], "the same codes"
+
+
+def test_what_is_finished_is_not_run_again_and_its_tables_stay(here):
+    before = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in Path("out").rglob("*") if p.is_file()}
+    output = compared("out").output
+    assert output.count("finished already") == 6
+    for path, (changed, content) in before.items():
+        assert path.read_bytes() == content, path
+        if path.parent != Path("out") and path.name != ".lock":
+            assert path.stat().st_mtime_ns == changed, path
+
+
+def start(out: Path) -> subprocess.Popen:
+    command = [sys.executable, "-m", "deepclust.cli", "compare", "--data", "good.npz", "--clusterer",
+               "kmeans,dec", "--seeds", "0,1,4", *TINY, "--out", str(out),
+               "-s", "encoder.epochs=150", "-s", "dec.epochs=20"]  # fmt: skip
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def wait_for(process: subprocess.Popen, path: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not path.exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def test_a_comparison_that_was_stopped_goes_on_to_the_same_tables(elsewhere):
+    cut, whole = Path("cut"), start(Path("whole"))
+    try:
+        process = start(cut)
+        wait_for(process, cut / "runs/sdae-kmeans-seed1/run.json")
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Interrupted in run 3 of 6: sdae + kmeans, seed 1" in errors.decode()
+        assert "deepclust compare --data good.npz" in errors.decode()
+        states = [row["state"] for row in table_of(cut / "results.csv")]
+        assert sorted(states) == ["finished"] * 2 + ["not run yet"] * 4
+        finished = cut / "runs/sdae-dec-seed0/scores.json"
+        first = finished.stat().st_mtime_ns
+
+        process = start(cut)
+        wait_for(process, cut / "runs/sdae-kmeans-seed4/run.json")
+        process.kill()
+        process.communicate()
+
+        process = start(cut)
+        _, errors = process.communicate(timeout=120)
+        assert process.returncode == 0, errors.decode()
+        assert finished.stat().st_mtime_ns == first
+        _, errors = whole.communicate(timeout=120)
+        assert whole.returncode == 0, errors.decode()
+    finally:
+        whole.kill()
+    for name in ("results.csv", "table.csv"):
+        assert without_times(cut / name) == without_times(Path("whole") / name)
+
+
+NUMBERS = itertools.count()
+RAW = """
+from dataclasses import dataclass
+from deepclust.core import Encoder
+
+class Raw(Encoder):
+    Config = dataclass(frozen=True)(type("RawConfig", (), {}))
+    def __init__(self, config, shape):
+        super().__init__(config, shape)
+        self.latent_dim = shape[0]
+    def fit(self, data, run):
+        return self
+    def forward(self, x):
+        return x
+"""
+OFFER = """
+from deepclust.core import Component, hookimpl
+
+@hookimpl
+def deepclust_encoders():
+    yield Component("raw", "MODULE.model:Raw", "samples as they are", supervised=True)
+"""
+
+
+@pytest.fixture
+def with_raw(tmp_path_factory, monkeypatch):
+    """A registry with the encoder `raw` of a third party, which cannot decode."""
+    site, module = tmp_path_factory.mktemp("site"), f"third_party_raw_{next(NUMBERS)}"
+    (site / module).mkdir()
+    (site / module / "__init__.py").write_text(dedent(OFFER).replace("MODULE", module))
+    (site / module / "model.py").write_text(RAW)
+    info = site / "deepclust_raw-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deepclust-raw\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[deepclust]\nraw = {module}\n")
+    monkeypatch.syspath_prepend(site)
+    yield Registry()
+    for name in [name for name in sys.modules if name.startswith(module)]:
+        del sys.modules[name]
+
+
+def asked(**more):
+    values = {
+        "data": "good.npz", "clusters": 3, "device": "cpu", "precision": "float32", "seeds": "2",
+        "settings": {"sdae": {"hidden": "8", "layer_epochs": "1", "epochs": "1", "latent_dim": "2"},
+                     "kmeans": {"n_init": 1}},
+    }  # fmt: skip
+    return comparison_from({}, {**values, **more})
+
+
+def test_a_pair_that_cannot_work_is_listed_with_its_reason_and_not_run(elsewhere, with_raw):
+    wanted = asked(encoder="sdae,raw", clusterer="kmeans,idec", epochs_scale=0.01)
+    folder, table = compare(wanted, Place(elsewhere), Path("out"), quiet=True, registry=with_raw)
+    runs = {p.name for p in (folder / "runs").iterdir()}
+    assert runs == {f"{p}-seed{s}" for p in ("sdae-kmeans", "sdae-idec", "raw-kmeans") for s in (0, 1)}
+    rows = {(r["encoder"], r["clusterer"]): r for r in table_of(folder / "table.csv")}
+    impossible = rows.pop(("raw", "idec"))
+    assert {r["state"] for r in rows.values()} == {"finished"}
+    assert (impossible["state"], impossible["runs"], impossible["accuracy_mean"]) == ("impossible", "0", "")
+    assert "decode" in impossible["reason"]
+    page = (folder / "compare.html").read_text()
+    assert "needs an encoder with decode(z)" in page
+    assert "raw learns from labels" in page
+    assert any("raw learns from labels" in line for line in table.legend(table.columns))
+
+
+def test_where_no_pair_can_work_nothing_is_written(elsewhere, with_raw):
+    before = files()
+    wanted = asked(encoder="raw", clusterer="idec", settings={})
+    with pytest.raises(ImpossiblePair, match="decode"):
+        compare(wanted, Place(elsewhere), Path("out"), registry=with_raw)
+    assert files() == before
+
+
+def test_a_run_that_fails_stops_no_other_and_goes_on_later(elsewhere):
+    failing = ["--seeds", "2", "-s", "dec.lr=1e30", "-s", "dec.optimizer=sgd"]
+    for _ in range(2):  # given again, it fails again
+        result = compared("out", *failing, code=1)
+        assert "Error: 2 of 4 runs failed" in result.output
+        assert "Traceback" not in result.output
+        kmeans, dec = table_of(Path("out/table.csv"))
+        assert (kmeans["state"], kmeans["finished"]) == ("finished", "2")
+        assert (dec["state"], dec["finished"], dec["accuracy_mean"]) == ("failed", "0", "")
+        assert "seed 0: clusterer/refine: " in dec["reason"]
+        assert "seed 1: clusterer/refine: " in dec["reason"]
+        by_run = {(r["clusterer"], r["seed"]): r for r in table_of(Path("out/results.csv"))}
+        assert by_run["dec", "1"]["state"] == "failed"
+        assert "iteration" in by_run["dec", "1"]["reason"]
+        assert by_run["kmeans", "1"]["state"] == "finished"
+        assert "clusterer/refine: " in Path("out/compare.html").read_text()
+
+
+BAD = {
+    "encoder": (["--encoder", "sdae,sdea"], "no encoder 'sdea'; did you mean 'sdae'?"),
+    "clusterer": (["--clusterer", "dec,kmean"], "did you mean 'kmeans'?"),
+    "evaluator": (["--evaluator", "clusterin"], "did you mean 'clustering'?"),
+    "data": (["--data", "digit"], "did you mean 'digits'?"),
+    "setting of one": (["-s", "dec.tool=1"], "did you mean 'dec.tol'?"),
+    "setting that one lacks": (["-s", "clusterer.alpha=2"], "no setting 'kmeans.alpha'"),
+    "setting of none": (["-s", "idec.gamma=1"], "no part with settings 'idec'; did you mean 'dec'?"),
+    "wrong type": (["-s", "encoder.epochs=many"], "sdae.epochs is 'many'"),
+    "no encoder": (["--encoder", ","], "at least one encoder"),
+    "no seed": (["--seeds", "0"], "at least one seed"),
+    "negative seed": (["--seeds", "3,-1"], "the seed is -1"),
+    "seeds in words": (["--seeds", "five"], "seeds is 'five'"),
+    "a seed for a number": (["--seeds", "20240131"], "--seeds 20240131,"),
+    "clusters": (["--clusters", "61"], "from 2 to 60"),
+    "seed in the file": (["--config", "one.toml"], "did you mean 'run.seeds'?"),
+    "out is a file": (["--out", "good.npz"], "cannot write to 'good.npz'"),
+    "out has a file": (["--out", "."], "is not empty and holds no run"),
+    "device": (["--device", "gpu"], "the device 'gpu'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_sentence_and_writes_nothing(elsewhere, case):
+    arguments, reason = BAD[case]
+    Path("one.toml").write_text("[run]\nseed = 3\n")
+    before = files()
+    result = compared("out", *arguments, code=2)
+    assert result.output.startswith("Error: ")
+    assert result.output.count("\n") == 1
+    assert reason in result.output
+    assert files() == before
+    assert not Path("out").exists()
+
+
+def test_a_setting_goes_to_all_or_to_one_and_the_one_wins(elsewhere):
+    Path("both.toml").write_text(
+        '[run]\nencoder = ["sdae"]\nclusterer = ["kmeans", "dec"]\nseeds = [7]\ndata = "good.npz"\n'
+        "clusters = 3\n"
+        "[encoder]\nepochs = 3\nhidden = [8]\nlayer_epochs = 1\n[sdae]\nepochs = 2\n[dec]\nepochs = 1\n"
+    )
+    deepclust("compare", "--config", "both.toml", "--out", "out", "-q", "-s", "kmeans.n_init=2",
+              "--device", "cpu", "-s", "clusterer.tol=0.01")  # fmt: skip
+    requests = {
+        name: json.loads(Path(f"out/runs/sdae-{name}-seed7/run.json").read_text())["request"]
+        for name in ("kmeans", "dec")
+    }
+    assert {r["encoder"]["settings"]["epochs"] for r in requests.values()} == {2}
+    assert requests["kmeans"]["clusterer"]["settings"]["n_init"] == 2
+    assert requests["dec"]["clusterer"]["settings"]["epochs"] == 1
+    assert {r["clusterer"]["settings"]["tol"] for r in requests.values()} == {0.01}
+
+
+@pytest.mark.parametrize(
+    ("more", "difference"),
+    [
+        (["--seeds", "2"], "seeds is [0, 1, 4] there and [0, 1] here"),
+        (["--clusterer", "dec", "-s", "dec.tol=0"], "clusterers is ['kmeans', 'dec'] there and ['dec'] here"),
+        (["-s", "sdae.epochs=5"], "encoder.sdae.epochs is 2 there and 5 here"),
+        (["--data", "unlabelled.npz"], "data.description"),
+    ],
+)
+def test_another_comparison_in_the_folder_is_left_as_it_is(here, more, difference):
+    before = files()
+    if "--clusterer" in more:
+        more = [*more, "-s", "encoder.epochs=2"]
+        settings = [a for i, a in enumerate(TINY) if "kmeans." not in "".join(TINY[i : i + 2])]
+        result = deepclust("compare", "--data", "good.npz", *settings, "--out", "out", *more, code=2)
+    else:
+        result = compared("out", *more, code=2)
+    assert difference in result.output
+    assert "--overwrite" in result.output
+    assert files() == before
+
+
+def test_overwrite_replaces_a_comparison_and_nothing_else(elsewhere):
+    compared("out", "--seeds", "1", "-q")
+    Path("out/notes.txt").write_text("mine")
+    compared("out", "--seeds", "3,", "-q", "--overwrite")
+    assert {p.name for p in Path("out/runs").iterdir()} == {"sdae-kmeans-seed3", "sdae-dec-seed3"}
+    assert {p.name for p in Path("out/encoders").iterdir()} == {"sdae-seed3"}
+    assert [row["seed"] for row in table_of(Path("out/results.csv"))] == ["3", "3"]
+    assert Path("out/notes.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_what_is_no_comparison_is_never_touched(elsewhere, more):
+    deepclust("run", "--data", "good.npz", *[a for a in ALONE if "=" not in a and a != "-s"],
+              "--clusterer", "kmeans", "--epochs-scale", "0.01", "--out", "run", "-q")  # fmt: skip
+    before = files()
+    assert "holds no comparison" in compared("run", *more, code=2).output
+    assert files() == before
+    Path("odd").mkdir()
+    Path("odd/compare.json").write_text("[]")
+    Path("odd/.lock").touch()
+    assert "not the record of a comparison" in compared("odd", *more, code=2).output
+    assert Path("odd/compare.json").read_text() == "[]"
+
+
+class Page(HTMLParser):
+    """The links, tags and text of a page."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.tags, self.text = [], set(), ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.add(tag)
+        self.links += [value for key, value in attrs if key in ("href", "src")]
+
+    def handle_data(self, data):
+        self.text += data
+
+
+def test_the_page_links_what_is_there_and_needs_nothing_else(elsewhere):
+    compared("out", "--seeds", "1", "-q")
+    page = Page(Path("out/compare.html").read_text())
+    assert sorted(page.links) == ["runs/sdae-dec-seed0", "runs/sdae-kmeans-seed0"]
+    assert not page.tags & {"script", "img", "link", "iframe"}
+    assert "url(" not in Path("out/compare.html").read_text()
+    for row in table_of(Path("out/table.csv")):
+        assert f"{float(row['accuracy_mean']):.3f}" in page.text
+    Path("out/runs/sdae-dec-seed0/report.html").write_text("a report")
+    compared("out", "--seeds", "1", "-q")
+    page = Page(Path("out/compare.html").read_text())
+    assert "runs/sdae-dec-seed0/report.html" in page.links
+    assert all((Path("out") / link).exists() for link in page.links)
+
+
+def test_names_of_the_users_own_are_escaped(elsewhere):
+    name = "<script>alert(1)</script>&.npz".replace("/", "")
+    Path("good.npz").rename(name)
+    compared("out", "--seeds", "1", "-q", data=name)
+    text = Path("out/compare.html").read_text()
+    assert "<script" not in text
+    assert name in Page(text).text

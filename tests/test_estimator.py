@@ -1,0 +1,589 @@
+"""The scikit-learn estimator: its conventions, the command line's bits, and nothing left behind."""
+
+import copy
+import importlib
+import os
+import pickle
+import random
+import re
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+from textwrap import dedent
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from sklearn.base import clone
+from sklearn.datasets import make_blobs
+from sklearn.exceptions import NotFittedError
+from sklearn.metrics import adjusted_rand_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils import estimator_checks
+
+import deepclust
+from deepclust import DeepClustering
+from deepclust.cli import main
+from deepclust.core import Data, InvalidData, Place, Preparation
+from deepclust.core.errors import DeepclustError, OccupiedFolder, TrainingFailed
+from deepclust.core.registry import installed
+
+DOCS = Path(__file__).parent.parent / "docs" / "python.md"
+X, Y = make_blobs(n_samples=60, n_features=5, centers=3, cluster_std=0.5, random_state=3)
+X = X.astype(np.float32)
+QUICK = {"encoder_params": {"hidden": (16,), "latent_dim": 2}, "epochs_scale": 0.1, "random_state": 0}
+
+
+def quick(clusterer="kmeans", n_clusters=3, **parameters):
+    return DeepClustering("sdae", clusterer, n_clusters, **{**QUICK, **parameters})
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Tiny networks are slower on several, whose idle threads spin."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    """An empty working directory and an empty temporary folder."""
+    importlib.import_module("torch._dynamo")  # as torch's optimisers do: it makes a cache folder
+
+    here, temporary = tmp_path / "here", tmp_path / "temporary"
+    here.mkdir()
+    temporary.mkdir()
+    monkeypatch.chdir(here)
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    return here, temporary
+
+
+ONE = "it sets n_clusters to 1, which is refused: one cluster says nothing of the data"
+EXPECTED = {
+    "check_dont_overwrite_parameters": ONE,
+    "check_methods_subset_invariance": ONE,
+    "check_fit2d_1feature": ONE,
+    "check_fit2d_predict1d": ONE,
+    "check_methods_sample_order_invariance": "codes and assignments are float32, whose last bit depends on "
+    "where in a batch a row stands; the check wants a relative 1e-7 and draws an unseeded order",
+}
+SKIPPED = {"check_array_api_input"}  # it needs an environment variable
+
+
+@pytest.mark.parametrize("clusterer", ["kmeans", "dec"])
+def test_scikit_learns_own_checks_pass(clusterer):
+    results = estimator_checks.check_estimator(quick(clusterer), on_fail=None, on_skip=None)
+    outcome = {status: [r for r in results if r["status"] == status] for status in ("failed", "skipped")}
+    failed = {r["check_name"]: repr(r["exception"]) for r in outcome["failed"]}
+    assert len(results) >= 50
+    assert {k: v for k, v in failed.items() if k not in EXPECTED} == {}
+    assert {k for k, v in EXPECTED.items() if v == ONE} <= set(failed)
+    assert {r["check_name"] for r in outcome["skipped"]} <= SKIPPED
+
+
+class AtLeastTwo(DeepClustering):
+    """Takes 1 cluster for 2, so that the checks that ask for 1 have something to check."""
+
+    @property
+    def n_clusters(self):
+        return max(2, self._asked)
+
+    @n_clusters.setter
+    def n_clusters(self, asked):
+        self._asked = asked
+
+
+AtLeastTwo.__init__ = DeepClustering.__init__
+
+
+@pytest.mark.parametrize("clusterer", ["kmeans", "dec"])
+@pytest.mark.parametrize("name", [name for name, reason in EXPECTED.items() if reason == ONE])
+def test_the_checks_that_want_one_cluster_pass_with_two(name, clusterer):
+    estimator = AtLeastTwo("sdae", clusterer, **QUICK)
+    getattr(estimator_checks, name)("AtLeastTwo", estimator)
+
+
+@pytest.mark.parametrize("clusterer", ["kmeans", "dec"])
+def test_the_order_of_the_samples_changes_no_more_than_the_last_bits(clusterer):
+    model = quick(clusterer).fit(X)
+    order = np.random.default_rng(0).permutation(len(X))
+    assert np.array_equal(model.predict(X[order]), model.labels_[order])
+    assert np.allclose(model.transform(X[order]), model.embedding_[order], atol=1e-5)
+    assert np.allclose(model.predict_proba(X[order]), model.predict_proba(X)[order], atol=1e-5)
+
+
+def test_it_finds_the_clusters_of_blobs_and_says_so_in_scikit_learns_words():
+    model = quick("dec", epochs_scale=1.0)
+    labels = model.fit_predict(X, Y)
+    assert adjusted_rand_score(Y, labels) > 0.9
+    assert labels is model.labels_
+    assert labels.dtype == np.int64
+    assert (model.n_clusters_, model.n_features_in_) == (3, 5)
+    assert model.cluster_centers_.shape == (3, 2)
+    assert model.embedding_.shape == (60, 2)
+    assert np.array_equal(model.predict(X), labels)
+    assert np.array_equal(model.transform(X), model.embedding_)
+    soft = model.predict_proba(X)
+    assert soft.shape == (60, 3)
+    assert np.allclose(soft.sum(1), 1, atol=1e-6)
+    assert np.array_equal(soft.argmax(1), labels)
+    assert list(model.get_feature_names_out()) == ["deepclustering0", "deepclustering1"]
+    nearest = ((model.embedding_[:, None] - model.cluster_centers_) ** 2).sum(2).argmin(1)
+    assert np.array_equal(nearest, labels)  # Student's kernel falls with the distance
+
+
+PICTURES = np.random.default_rng(5).integers(0, 256, (24, 6, 5, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("array", "clusterer", "seed"),
+    [
+        (X, "dec", 7),
+        (X.astype(np.float64), "kmeans", 8),
+        (PICTURES, "kmeans", 9),
+        (PICTURES[..., 0], "dec", 10),
+    ],
+    ids=["rows", "doubles", "coloured bytes", "grey bytes"],
+)
+def test_the_labels_are_those_of_the_command_line(places, array, clusterer, seed):
+    np.save("x.npy", array)
+    arguments = (
+        "run --data x.npy --out run -q --device cpu --clusters 3 --epochs-scale 0.1 "
+        f"--clusterer {clusterer} --seed {seed} -s encoder.hidden=16 -s encoder.latent_dim=2"
+    )
+    result = CliRunner().invoke(main, arguments.split())
+    assert result.exit_code == 0, result.output
+    table = np.genfromtxt("run/labels.csv", delimiter=",", names=True)
+    model = quick(clusterer, random_state=seed, device="cpu").fit(array)
+    assert np.array_equal(model.labels_, table["cluster"])
+    assert np.array_equal(model.embedding_, np.load("run/embedding.npy"))
+    loaded = DeepClustering.load("run", device="cpu")
+    assert loaded.get_params()["random_state"] == seed
+    assert np.array_equal(loaded.labels_, model.labels_)
+    assert np.array_equal(loaded.embedding_, model.embedding_)
+    assert np.array_equal(loaded.predict(array), model.labels_)
+    assert np.array_equal(clone(loaded).fit(array).labels_, model.labels_)
+
+
+def settings_of_this_process():
+    """All that a run may change for others, as values that compare."""
+    backends = torch.backends
+    return {
+        "torch": torch.get_rng_state().numpy().tobytes(),
+        "numpy": str(np.random.get_state()),  # noqa: NPY002
+        "python": random.getstate(),
+        "dtype": torch.get_default_dtype(),
+        "threads": torch.get_num_threads(),
+        "gradients": torch.is_grad_enabled(),
+        "deterministic": (
+            torch.are_deterministic_algorithms_enabled(),
+            torch.is_deterministic_algorithms_warn_only_enabled(),
+            torch.utils.deterministic.fill_uninitialized_memory,
+            backends.cudnn.benchmark,
+        ),
+        "products": (
+            torch.get_float32_matmul_precision(),
+            backends.mkldnn.matmul.fp32_precision,
+            backends.cuda.matmul.fp32_precision,
+        ),
+        "denormal": float(torch.full((1,), 2.0**-140) * 0.5),
+        "environment": dict(os.environ),
+        "interrupt": signal.getsignal(signal.SIGINT),
+        "folder": os.getcwd(),
+    }
+
+
+@pytest.fixture(params=["as torch comes", "otherwise"])
+def process(request):
+    """A process whose global settings are torch's own or all others; they are put back."""
+    flags = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    fill, benchmark = torch.utils.deterministic.fill_uninitialized_memory, torch.backends.cudnn.benchmark
+    precision = torch.get_float32_matmul_precision()
+    other = request.param == "otherwise"
+    torch.set_default_dtype(torch.float64 if other else torch.float32)
+    torch.use_deterministic_algorithms(other)
+    torch.utils.deterministic.fill_uninitialized_memory = True
+    torch.backends.cudnn.benchmark = other
+    torch.set_float32_matmul_precision("high" if other else "highest")
+    torch.set_flush_denormal(False)
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(flags[0], warn_only=flags[1])
+    torch.utils.deterministic.fill_uninitialized_memory = fill
+    torch.backends.cudnn.benchmark = benchmark
+    torch.set_float32_matmul_precision(precision)
+
+
+def test_nothing_of_the_process_changes_and_no_file_stays(process, places, monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    model = quick("dec")
+    before = settings_of_this_process()
+    model.fit(X)
+    assert settings_of_this_process() == before
+    model.predict_proba(X)
+    model.transform(X)
+    assert settings_of_this_process() == before
+    again = pickle.loads(pickle.dumps(model))
+    assert settings_of_this_process() == before
+    assert np.array_equal(again.predict(X), model.labels_)
+    with pytest.raises(TrainingFailed):
+        quick(encoder_params={"optimizer": "sgd", "lr": 1e30}, epochs_scale=1.0).fit(X)
+    with pytest.raises(DeepclustError):
+        quick(encoder_params={"epoch": 1}).fit(X)
+    assert settings_of_this_process() == before
+    assert [list(folder.iterdir()) for folder in places] == [[], []]
+
+
+def test_the_users_random_numbers_are_those_of_a_script_without_it():
+    def numbers(step):
+        torch.manual_seed(5)
+        np.random.seed(5)  # noqa: NPY002
+        random.seed(5)
+        step()
+        return torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random()  # noqa: NPY002
+
+    assert numbers(lambda: quick().fit(X).predict(X)) == numbers(lambda: None)
+
+
+def test_random_state_is_a_seed_a_generator_or_numpys_own():
+    first = quick(random_state=4).fit(X).embedding_
+    assert np.array_equal(quick(random_state=np.int64(4)).fit(X).embedding_, first)
+    assert not np.array_equal(quick(random_state=5).fit(X).embedding_, first)
+    drawn = [quick(random_state=np.random.RandomState(1)).fit(X).embedding_ for _ in range(2)]
+    assert np.array_equal(*drawn)
+    generator = np.random.RandomState(1)
+    model = quick(random_state=generator)
+    assert np.array_equal(model.fit(X).embedding_, drawn[0])
+    assert not np.array_equal(model.fit(X).embedding_, drawn[0])
+    free = []
+    for _ in range(2):
+        np.random.seed(8)  # noqa: NPY002
+        free.append(quick(random_state=None).fit(X).embedding_)
+    assert np.array_equal(*free)
+
+
+def test_threads_take_turns_and_give_the_same_bits():
+    seeds = range(3)
+    alone = [quick("dec", random_state=s).fit(X).embedding_ for s in seeds]
+    models = [quick("dec", random_state=s) for s in seeds]
+    threads = [threading.Thread(target=m.fit, args=(X,)) for m in models]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for model, expected in zip(models, alone, strict=True):
+        assert np.array_equal(model.embedding_, expected)
+
+
+@pytest.mark.parametrize("clusterer", ["kmeans", "dec", "idec"])
+def test_copies_predict_the_same_bits(clusterer, tmp_path):
+    import joblib
+
+    model = quick(clusterer).fit(X)
+    soft = model.predict_proba(X)
+    joblib.dump(model, tmp_path / "model.joblib")
+    copies = [pickle.loads(pickle.dumps(model)), copy.deepcopy(model), joblib.load(tmp_path / "model.joblib")]
+    copies.append(pickle.loads(pickle.dumps(copies[0])))
+    for other in copies:
+        assert np.array_equal(other.predict_proba(X), soft)
+        assert np.array_equal(other.transform(X), model.embedding_)
+        assert np.array_equal(other.predict(X), model.labels_)
+        assert other.get_params() == model.get_params()
+    fresh = clone(model)
+    with pytest.raises(NotFittedError):
+        fresh.predict(X)
+    assert np.array_equal(fresh.fit(X).labels_, model.labels_)
+
+
+def test_the_model_is_pickled_as_tensors_not_as_code():
+    class Asks(pickle.Unpickler):
+        asked = set()
+
+        def find_class(self, module, name):
+            self.asked.add(module.split(".")[0] + ("" if "estimator" not in module else ".estimator"))
+            return super().find_class(module, name)
+
+    import io
+
+    model = quick("dec").fit(X)
+    Asks(io.BytesIO(pickle.dumps(model))).load()
+    assert Asks.asked <= {"deepclust.estimator", "numpy", "copyreg", "builtins"}
+
+
+def test_a_model_of_a_device_that_is_not_here_is_unpickled_on_the_cpu():
+    model = quick(device="cpu").fit(X)
+    data = pickle.dumps(model.set_params(device="cuda:99"))
+    assert np.array_equal(pickle.loads(data).predict(X), model.labels_)
+
+
+class Untouchable:
+    def __getattribute__(self, name):
+        raise AssertionError(f"the labels' {name} was looked at")
+
+
+def test_labels_are_never_looked_at():
+    assert np.array_equal(quick("dec").fit(X, Untouchable()).labels_, quick("dec").fit(X).labels_)
+
+
+SUPERVISED = """
+from dataclasses import dataclass
+import torch
+from deepclust.core import Encoder
+
+@dataclass(frozen=True)
+class MeansConfig:
+    pass
+
+class Means(Encoder):
+    Config = MeansConfig
+    def __init__(self, config, shape):
+        super().__init__(config, shape)
+        self.latent_dim = shape[0]
+        self.register_buffer("means", torch.zeros(0, shape[0]))
+    def fit(self, data, run):
+        truth = data.truth
+        classes = [torch.from_numpy(truth.labels == k) for k in range(len(truth.names))]
+        self.means = torch.stack([data.x[members].mean(0) for members in classes])
+        return self
+    def forward(self, x):
+        return self.means[torch.cdist(x, self.means).argmin(1)]
+"""
+
+
+@pytest.fixture
+def supervised(tmp_path, monkeypatch):
+    """An encoder of a third party that learns from labels: the mean of the nearest class."""
+    site = tmp_path / "site-packages"
+    info = site / "deepclust_means-1.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deepclust-means\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[deepclust]\nmeans = deepclust_means\n")
+    hook = """
+    from deepclust.core import Component, hookimpl
+    @hookimpl
+    def deepclust_encoders():
+        yield Component("means", "deepclust_means_model:Means", "class means", supervised=True)
+    """
+    (site / "deepclust_means.py").write_text(dedent(hook))
+    (site / "deepclust_means_model.py").write_text(SUPERVISED)
+    monkeypatch.syspath_prepend(site)
+    installed.cache_clear()
+    yield "means"
+    installed.cache_clear()
+    for name in ("deepclust_means", "deepclust_means_model"):
+        sys.modules.pop(name, None)
+
+
+def test_an_encoder_that_learns_from_labels_gets_y(supervised):
+    model = DeepClustering(supervised, "kmeans", 3, random_state=0)
+    names = np.array(["a", "b", "c"], dtype=object)[Y]
+    assert adjusted_rand_score(Y, model.fit_predict(X, names)) == 1
+    for k in range(3):
+        members = X[np.equal(Y, k)]
+        assert np.allclose(np.unique(model.transform(members), axis=0), members.mean(0), atol=1e-4)
+    with pytest.raises(ValueError, match="'means' learns from labels: give them as y"):
+        model.fit(X)
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        model.fit(X, names[1:])
+
+
+WRONG = {
+    "encoder": ({"encoder": "sdea"}, "did you mean 'sdae'"),
+    "encoder object": ({"encoder": 5}, "encoder is '5'"),
+    "clusterer": ({"clusterer": "kmean"}, "did you mean 'kmeans'"),
+    "one cluster": ({"n_clusters": 1}, "2 or more"),
+    "half a cluster": ({"n_clusters": 2.5}, "n_clusters is 2.5"),
+    "clusters unsaid": ({"n_clusters": None}, "n_clusters is None"),
+    "many clusters": ({"n_clusters": 61}, "n_samples=60 should be >= n_clusters=61"),
+    "many to try": ({"n_clusters": "auto:2-61"}, "n_samples=60 should be >= n_clusters=61"),
+    "automatically": ({"n_clusters": "automatic"}, "auto:2-30"),
+    "setting": ({"encoder_params": {"epoch": 3}}, "did you mean 'encoder.epochs'"),
+    "value": ({"clusterer_params": {"n_init": "ten"}}, "clusterer.n_init is 'ten'"),
+    "settings": ({"encoder_params": [3]}, "a dict of settings"),
+    "scale": ({"epochs_scale": 0}, "above 0"),
+    "scale's type": ({"epochs_scale": "much"}, "epochs_scale is 'much'"),
+    "seed": ({"random_state": -1}, "the seed is -1"),
+    "seed's type": ({"random_state": "seven"}, "seven"),
+    "precision": ({"precision": "half"}, "float32, bf16"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_a_wrong_parameter_is_a_value_error_of_one_sentence(case, places):
+    parameters, words = WRONG[case]
+    model = quick().set_params(**parameters)
+    with pytest.raises(ValueError, match=re.escape(words)) as caught:
+        model.fit(X)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+    assert [list(folder.iterdir()) for folder in places] == [[], []]
+
+
+def test_a_device_that_is_not_here_is_refused():
+    with pytest.raises(DeepclustError, match="'cuda:99' is not on this machine"):
+        quick(device="cuda:99").fit(X)
+
+
+def test_a_failed_fit_leaves_no_older_model():
+    model = quick().fit(X)
+    broken = X.copy()
+    broken[3, 2] = np.nan
+    with pytest.raises(ValueError, match="NaN"):
+        model.fit(broken)
+    with pytest.raises(NotFittedError):
+        model.predict(X)
+
+
+def test_numpys_scalars_are_settings():
+    given = {"hidden": np.array([16]), "latent_dim": np.int64(2), "noise": np.float32(0.25)}
+    typed = {"hidden": (16,), "latent_dim": 2, "noise": 0.25}
+    first = quick(n_clusters=np.int32(3), encoder_params=given).fit(X)
+    assert np.array_equal(first.embedding_, quick(encoder_params=typed).fit(X).embedding_)
+
+
+def test_images_are_taken_in_every_usual_layout():
+    last = PICTURES.astype(np.float32) / 255
+    model = quick().fit(last)
+    assert model.n_features_in_ == 90
+    assert np.array_equal(model.predict(np.moveaxis(last, 3, 1)), model.labels_)
+    assert np.array_equal(quick().fit(np.moveaxis(last, 3, 1)).embedding_, model.embedding_)
+    grey = quick().fit(last[..., 0])
+    assert np.array_equal(grey.transform(last[..., :1]), grey.embedding_)
+    assert np.array_equal(grey.transform(last[:, None, :, :, 0]), grey.embedding_)
+    assert np.array_equal(grey.transform(list(last[..., 0])), grey.embedding_)
+    bytes_ = quick().fit(PICTURES)  # seen as 0 to 1
+    assert np.allclose(bytes_.embedding_, model.embedding_, atol=1e-3)
+
+
+def test_other_samples_than_it_was_trained_on_are_refused():
+    model = quick().fit(PICTURES[..., 0])
+    for other, words in {
+        "another size": (PICTURES[:, :5, :, 0], "6x5"),
+        "colours": (PICTURES, "convert them to grey"),
+        "numbers": (PICTURES[..., 0] / 255, "trained on uint8"),
+        "rows": (PICTURES[..., 0].reshape(24, 30), r"shape \(N, 1, 6, 5\)"),
+        "films": (PICTURES[:, None], "rows or images|images"),
+    }.values():
+        with pytest.raises(ValueError, match=words):
+            model.predict(other)
+    rows = quick().fit(X)
+    with pytest.raises(ValueError, match="trained on float32"):
+        rows.predict(np.ones((3, 5), dtype=np.uint8))
+    with pytest.raises(ValueError, match="X has 4 features, but DeepClustering is expecting 5"):
+        rows.predict(X[:, :4])
+
+
+def test_read_only_reversed_and_column_wise_arrays_are_the_same_samples():
+    expected = quick().fit(X).embedding_
+    frozen = X.copy()
+    frozen.setflags(write=False)
+    for same in (frozen, X[::-1].copy()[::-1], np.asfortranarray(X), torch.from_numpy(X), X.tolist()):
+        assert np.array_equal(quick().fit(same).embedding_, expected)
+    assert not frozen.flags.writeable
+
+
+def test_data_frames_come_in_and_go_out():
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(X, columns=[f"column {i}" for i in range(5)], index=np.arange(60) + 100)
+    model = quick().set_output(transform="pandas").fit(frame)
+    assert list(model.feature_names_in_) == list(frame.columns)
+    assert np.array_equal(model.labels_, quick().fit(X).labels_)
+    codes = model.transform(frame)
+    assert list(codes.columns) == ["deepclustering0", "deepclustering1"]
+    assert list(codes.index) == list(frame.index)
+    assert np.array_equal(codes.to_numpy(), model.embedding_)
+    assert isinstance(model.predict(frame), np.ndarray)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(frame.rename(columns={"column 0": "other"}))
+    model.fit(PICTURES)
+    assert not hasattr(model, "feature_names_in_")
+
+
+def test_it_is_a_step_of_a_pipeline():
+    scaled = StandardScaler().fit_transform(X * [1, 10, 100, 1000, 1e4])
+    expected = quick("dec").fit(scaled)
+    pipeline = make_pipeline(StandardScaler(), quick("dec"))
+    labels = pipeline.fit_predict(X * [1, 10, 100, 1000, 1e4])
+    assert np.array_equal(labels, expected.labels_)
+    assert np.array_equal(pipeline.transform(X * [1, 10, 100, 1000, 1e4]), expected.embedding_)
+    pipeline.set_params(deepclustering__n_clusters=2)
+    assert pipeline.fit(X)[-1].n_clusters_ == 2
+    first = make_pipeline(quick("dec"), StandardScaler()).fit(scaled)  # codes as features
+    assert np.allclose(first.transform(scaled).mean(0), 0, atol=1e-5)
+
+
+def test_the_number_of_clusters_is_found_where_asked():
+    model = quick("dec", n_clusters="auto:2-5", epochs_scale=0.5).fit(X)
+    assert model.n_clusters_ == 3
+    assert model.cluster_centers_.shape == (3, 2)
+    assert adjusted_rand_score(Y, model.labels_) > 0.9
+    assert model.get_params()["n_clusters"] == "auto:2-5"
+
+
+def test_a_run_that_is_kept_is_gone_on_with_or_refused(tmp_path):
+    model = quick("dec", out=tmp_path / "run").fit(X)
+    assert {"labels.csv", "run.json", "model.safetensors"} <= {p.name for p in (tmp_path / "run").iterdir()}
+    before = (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns
+    assert np.array_equal(clone(model).fit(X).labels_, model.labels_)
+    assert (tmp_path / "run" / "model.safetensors").stat().st_mtime_ns == before
+    with pytest.raises(OccupiedFolder, match="holds another run"):
+        quick("dec", out=tmp_path / "run").fit(X[:-1])
+    file = DeepClustering.load(tmp_path / "run" / "model.safetensors")
+    assert np.array_equal(file.predict(X), model.labels_)
+    assert not hasattr(file, "labels_")
+    with pytest.raises(DeepclustError, match="there is no model"):
+        DeepClustering.load(tmp_path / "nothing")
+
+
+def test_a_run_of_a_table_standardises_and_names_its_columns(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    mean, std = X.mean(0).astype(float), X.std(0).astype(float)
+    made = Preparation((5,), "float32", tuple("abcde"), tuple(mean.tolist()), tuple(std.tolist()))
+    rows = torch.from_numpy(made.standardise(X))
+    request = deepclust.Request(
+        clusterer="kmeans", clusters=3, epochs_scale=0.1, settings={"encoder": QUICK["encoder_params"]}
+    )
+    data = Data(rows, "a table", prepared=made)
+    deepclust.run(request, Place(tmp_path), tmp_path / "run", data=data, quiet=True)
+    model = DeepClustering.load(tmp_path / "run")
+    assert list(model.feature_names_in_) == list("abcde")
+    assert np.array_equal(model.predict(pandas.DataFrame(X, columns=list("abcde"))), model.labels_)
+    with pytest.raises(ValueError, match="feature names"):
+        model.predict(pandas.DataFrame(X, columns=list("abcdf")))
+
+
+def test_errors_of_data_and_settings_are_value_errors():
+    assert issubclass(InvalidData, ValueError)
+    with pytest.raises(ValueError, match="there is no encoder"):
+        deepclust.run(deepclust.Request(encoder="nothing"), Place(Path("nowhere")))
+
+
+def test_progress_is_shown_where_asked(capsys):
+    quick().fit(X)
+    assert capsys.readouterr() == ("", "")
+    quick(verbose=True).fit(X)
+    assert "encoder/finetune" in capsys.readouterr().err
+
+
+BLOCKS = re.findall(r"```python\n(.*?)```", DOCS.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def test_the_documents_examples_run(places, capsys):
+    assert len(BLOCKS) >= 3
+    names: dict = {}
+    for block in BLOCKS:
+        short = re.sub(r"\b(random_state|seed)=0", r"\1=0, epochs_scale=0.02", block)
+        exec(compile(short, str(DOCS), "exec"), names)
+    assert len(BLOCKS[0].splitlines()) <= 8
+    assert names["labels"].shape == (1797,)
+    assert np.array_equal(names["model"].predict(names["X"]), names["labels"])
