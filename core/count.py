@@ -3,42 +3,287 @@
 from __future__ import annotations
 
 import json
+import sys
+import warnings
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from .console import phase
+from .console import phase, progress
 from .data import Data
+from .errors import InvalidData, TrainingFailed
 from .files import write_json
 from .inference import embed
 from .interfaces import Encoder
 from .run import Run
 
 COUNT = "clusters.json"
+POOL = 8000  # codes that are looked at, drawn at random where there are more
+AXES = 64  # principal axes that wider codes are projected on
+SCORED = 2000  # codes that a silhouette is computed on, and that two clusterings are compared on
+REPETITIONS = 20
+REFERENCES = 4  # data sets without clusters, of each kind
+RESTARTS = 3  # of each k-means
+PER_CLUSTER = 4  # samples that each cluster must have on average, two in each half
+MARGIN = 0.02  # of the score over that of data without clusters, below which there may be none
+AGREEING = 0.8  # share of repetitions, below which the number is not sure
+STABLE = 0.7  # adjusted Rand index, below which the clusters are not sure
+CRITERION = (
+    "Mean silhouette (Rousseeuw 1987) of held-out codes: in each of "
+    f"{REPETITIONS} repetitions k-means learns centres from a random half of the codes and is scored on "
+    "the other half, and the number that wins most repetitions is chosen. Stability is the mean adjusted "
+    "Rand index between the clusterings of two repetitions (Lange et al. 2004; von Luxburg 2010); the "
+    "reference is the score of a Gaussian or a uniform cloud of the same extent (Tibshirani et al. 2001)."
+)
 
 
 @dataclass(frozen=True)
 class Count:
-    """The number of clusters that was chosen, and what speaks for it."""
+    """The number of clusters that was chosen, and what speaks for it.
+
+    sure: how sure that is, in a sentence with figures. doubts: what speaks against it, empty where
+    nothing does. tried: for each number of clusters its ``n_clusters``, mean ``score`` and its
+    ``deviation`` over repetitions, the ``chosen`` repetitions that it won, ``stability``, and the
+    ``reference``, what data without clusters score. range: the fewest and the most asked for.
+    """
 
     n_clusters: int
     sure: str
+    doubts: list[str]
+    criterion: str
+    range: list[int]
     tried: list[dict[str, float]]
 
 
 def settle(encoder: Encoder, data: Data, low: int, high: int, run: Run) -> int:
-    """The number of clusters of ``encoder``'s codes, from ``low`` to ``high``; kept in the run's folder."""
-    path: Path = run.folder / COUNT
-    if path.exists():
-        return int(json.loads(path.read_text(encoding="utf-8"))["n_clusters"])
-    with phase("counting the clusters"):
-        z = embed(encoder, data, autocast=run.autocast).cpu().numpy()
-        chosen = choose_count(z, low, high, run.seed_for("count"), quiet=run.quiet)
-    write_json(path, asdict(chosen))
+    """The number of clusters of ``encoder``'s codes, from ``low`` to ``high``; kept in the run's folder.
+
+    Raises what ``choose_count`` does.
+    """
+    path = run.folder / COUNT
+    chosen = _read(path, low, high)
+    if chosen is None:
+        with phase("counting the clusters"):
+            z = embed(encoder, data, autocast=run.autocast).cpu().numpy()
+            chosen = choose_count(z, low, high, run.seed_for("count"), quiet=run.quiet)
+        write_json(path, asdict(chosen))
+    if not run.quiet:
+        print(f"  {chosen.sure}", file=sys.stderr)
     return chosen.n_clusters
 
 
+def _read(path: Path, low: int, high: int) -> Count | None:
+    """The count that is kept at ``path``; None where there is none of this range that can be read."""
+    try:
+        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        count = Count(**kept)
+        right = count.range == [low, high] and type(count.n_clusters) is int
+        return count if right and low <= count.n_clusters <= high else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
 def choose_count(z: np.ndarray, low: int, high: int, seed: int, *, quiet: bool = False) -> Count:
-    """The number of clusters of codes z (N, D)."""
-    raise NotImplementedError
+    """The number of clusters, from ``low`` to ``high``, of codes z (N, D); see ``CRITERION``.
+
+    It depends on z and the seed alone, and not on z's place, scale or direction. Fewer than ``high``
+    are tried where there are not 4 samples for each cluster, or not so many different ones.
+
+    Raises TrainingFailed for codes that are not finite or all equal, InvalidData for too few samples.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn brings it
+
+    rng = np.random.default_rng(seed)
+    pool = z[rng.permutation(len(z))[:POOL]].astype(np.float64)
+    _check(z, pool)
+    distinct = len({row.tobytes() for row in pool + 0.0})  # -0 is 0
+    most = min(high, distinct, len(pool) // PER_CLUSTER)
+    if most < low:
+        raise InvalidData(
+            f"--clusters auto:{low}-{high} cannot be told from {len(pool)} samples (at most {POOL} are "
+            f"looked at) with {distinct} different codes: {low} clusters need {PER_CLUSTER * low} samples "
+            f"and {low} different codes; give a smaller range, or a number with --clusters."
+        )
+    tried = list(range(low, most + 1))
+    total = (REPETITIONS + 2 * REFERENCES) * len(tried)
+    # More threads add in an order that differs from run to run.
+    with (
+        threadpool_limits(1),
+        progress("counting the clusters", total, "clusterings", quiet=quiet) as advance,
+    ):
+        pool = _align(pool, seed)
+        scores, labels = _repeat(pool, tried, rng, advance)  # (R, K), (R, K, P)
+        reference = _refer(pool, tried, rng, advance)  # (2, REFERENCES, K)
+        stability = [_agreement(labels[:, j]) for j in range(len(tried))]
+    winners = scores.round(6).argmax(axis=1)
+    wins = np.bincount(winners, minlength=len(tried))
+    mean, deviation = scores.mean(axis=0), scores.std(axis=0, ddof=1)
+    best = int(np.lexsort((-mean, -wins))[0])
+    clouds = reference.mean(axis=1)  # (2, K)
+    rows = [
+        {
+            "n_clusters": k,
+            "score": round(float(mean[j]), 4),
+            "deviation": round(float(deviation[j]), 4),
+            "chosen": int(wins[j]),
+            "stability": round(stability[j], 4),
+            "reference": round(float(clouds[:, j].max()), 4),
+        }
+        for j, k in enumerate(tried)
+    ]
+    doubts = _doubts(rows, best, high, distinct)
+    return Count(tried[best], _sentence(rows, best, doubts), doubts, CRITERION, [low, high], rows)
+
+
+def _check(z: np.ndarray, pool: np.ndarray) -> None:
+    bad = len(z) - int(np.isfinite(z).all(axis=1).sum())
+    if bad:
+        raise TrainingFailed(
+            f"the codes of {bad} of {len(z)} samples are not finite, so their clusters cannot be counted: "
+            "train the encoder anew with a lower learning rate."
+        )
+    spread = pool.std(axis=0).max()
+    if spread <= 1e-6 * np.abs(pool).max():  # what float32 leaves of equal codes
+        raise TrainingFailed(
+            f"the codes of all {len(z)} samples are equal, so their clusters cannot be counted: "
+            "the encoder has collapsed, or the samples are all the same; train it longer or otherwise."
+        )
+
+
+def _align(pool: np.ndarray, seed: int) -> np.ndarray:
+    """Codes (n, D) on their principal axes, at most AXES, with unit total variance, float32."""
+    from sklearn.decomposition import PCA
+
+    pool = pool - pool.mean(axis=0)
+    pool /= np.abs(pool).max()  # so that no square is too small or too large
+    pool /= np.sqrt(pool.var(axis=0).sum())
+    axes = min(AXES, pool.shape[1], len(pool) - 1)
+    aligned: np.ndarray = PCA(axes, random_state=seed % 2**32).fit_transform(pool)
+    return aligned.astype(np.float32)
+
+
+def _repeat(
+    pool: np.ndarray, tried: Sequence[int], rng: np.random.Generator, advance: Callable[[int], None]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (R, K) of the repetitions, and the clusters (R, K, P) of the same P codes in each."""
+    scores, labels = [], []
+    for _ in range(REPETITIONS):
+        order = rng.permutation(len(pool))
+        half = len(pool) // 2
+        models = _fit(pool[order[:half]], tried, rng, advance)
+        scores.append(_score(models, pool[order[half:]]))
+        labels.append([m.predict(pool[:SCORED]) for m in models])
+    return np.array(scores), np.array(labels)
+
+
+def _refer(
+    pool: np.ndarray, tried: Sequence[int], rng: np.random.Generator, advance: Callable[[int], None]
+) -> np.ndarray:
+    """Scores (2, REFERENCES, K) of data without clusters: Gaussian, and uniform along the axes."""
+    spread, low, high = pool.std(axis=0), pool.min(axis=0), pool.max(axis=0)
+    half = len(pool) // 2
+    kinds: list[Callable[[], np.ndarray]] = [
+        lambda: rng.standard_normal(pool.shape) * spread,
+        lambda: rng.uniform(low, high, pool.shape),
+    ]
+    scores = []
+    for draw in kinds:
+        clouds = [draw().astype(np.float32) for _ in range(REFERENCES)]
+        scores.append([_score(_fit(c[:half], tried, rng, advance), c[half:]) for c in clouds])
+    return np.array(scores)
+
+
+def _fit(
+    x: np.ndarray, tried: Sequence[int], rng: np.random.Generator, advance: Callable[[int], None]
+) -> list[Any]:
+    """A k-means for each number of clusters."""
+    from sklearn.cluster import KMeans
+
+    models = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # fewer different codes in this half than clusters
+        for k in tried:
+            state = int(rng.integers(2**31))
+            models.append(KMeans(k, n_init=RESTARTS, max_iter=100, random_state=state).fit(x))
+            advance(1)
+    return models
+
+
+def _score(models: Sequence[Any], held: np.ndarray) -> list[float]:
+    """The silhouette of each model's clusters of codes that it has not seen."""
+    from sklearn.metrics.pairwise import euclidean_distances
+
+    held = held[:SCORED]
+    distances = euclidean_distances(held)
+    return [silhouette(distances, model.predict(held)) for model in models]
+
+
+def silhouette(distances: np.ndarray, labels: np.ndarray) -> float:
+    """The mean silhouette (Rousseeuw 1987, eq. 2) of n points; 0 where they are one cluster.
+
+    distances: (n, n). labels: (n,) from 0, with gaps allowed. A point alone in its cluster counts 0.
+    """
+    found, labels = np.unique(labels, return_inverse=True)
+    if len(found) < 2:
+        return 0.0
+    n, own = len(labels), (np.arange(len(labels)), labels)
+    members = np.zeros((n, len(found)), dtype=distances.dtype)
+    members[own] = 1
+    sizes = members.sum(axis=0)
+    sums = distances @ members  # (n, K)
+    inside = sums[own] / np.maximum(sizes[labels] - 1, 1)
+    means = sums / sizes
+    means[own] = np.inf
+    outside = means.min(axis=1)
+    larger = np.maximum(inside, outside)
+    values = np.divide(outside - inside, larger, out=np.zeros_like(larger), where=larger > 0)
+    return float(np.where(sizes[labels] > 1, values, 0).mean(dtype=np.float64))
+
+
+def _agreement(labels: np.ndarray) -> float:
+    """The mean adjusted Rand index of each repetition's labels (R, P) with the next one's."""
+    from sklearn.metrics import adjusted_rand_score
+
+    pairs = zip(labels, np.roll(labels, -1, axis=0), strict=True)
+    return float(np.mean([adjusted_rand_score(a, b) for a, b in pairs]))
+
+
+def _doubts(rows: Sequence[dict[str, float]], best: int, high: int, distinct: int) -> list[str]:
+    """What speaks against the choice, each with what to do."""
+    row, doubts = rows[best], []
+    if row["score"] - row["reference"] < MARGIN:
+        doubts.append("it scores hardly more than data without clusters, so there may be none")
+    if row["chosen"] < AGREEING * REPETITIONS:
+        doubts.append("the repetitions disagree, so try what the others chose too")
+    if row["stability"] < STABLE:
+        doubts.append("the clusters change from repetition to repetition")
+    k = int(row["n_clusters"])
+    if len(rows) > 1 and best == len(rows) - 1 and k < distinct:
+        doubts.append(
+            f"it is the most that was tried, so try more, such as auto:2-{2 * k}"
+            if k == high
+            else "it is the most that so few samples allow"
+        )
+    if best == 0 and k > 2:
+        doubts.append("it is the fewest that was tried, so try fewer, from auto:2")
+    return doubts
+
+
+def _sentence(rows: Sequence[dict[str, float]], best: int, doubts: Sequence[str]) -> str:
+    row = rows[best]
+    text = f"{row['n_clusters']} clusters, {'but not sure' if doubts else 'fairly sure'}: "
+    text += f"{row['chosen']} of {REPETITIONS} repetitions chose it"
+    chosen = [r["n_clusters"] for r in rows if r["chosen"] and r is not row]
+    if chosen:
+        few, many = min(chosen), max(chosen)
+        text += f", the others {few}" if few == many else f", the others from {few} to {many}"
+    text += f"; score {row['score']:.2f}"
+    others = [r for r in rows if r is not row]
+    if others:
+        second = max(others, key=lambda r: r["score"])
+        text += f", against {second['score']:.2f} for the best other number ({second['n_clusters']})"
+    text += f" and {row['reference']:.2f} for data without clusters; stability {row['stability']:.2f}"
+    return "; ".join([text, *doubts]) + "."

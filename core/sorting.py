@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -117,7 +118,8 @@ class Sorting:
         places = list(_places(folder, clusters, files, labels))
         made: dict[str, Any] = {}
         for place, file in zip(places, files, strict=True):
-            made[place] = _stamp(root / file) if copy else _target(root / file, folder / place)
+            source = _source(root, file)
+            made[place] = _stamp(source) if copy else _target(source, folder / place)
         ours = [name for name in clusters if name in ours or not (folder / name).exists()]
         # before the files, so that what a kill leaves is known to be ours
         write_text(folder / MARKER, json.dumps({"folders": ours, "made": made}, indent=1))
@@ -127,7 +129,7 @@ class Sorting:
         with progress(what, len(files), "files", quiet=quiet) as advance:
             for place, file in zip(places, files, strict=True):
                 if copy:
-                    shutil.copy2(root / file, folder / PARTIAL)
+                    shutil.copy2(_source(root, file), folder / PARTIAL)
                     os.replace(folder / PARTIAL, folder / place)
                 else:
                     os.symlink(made[place], folder / place)
@@ -170,6 +172,14 @@ def _places(folder: Path, clusters: Sequence[str], files: Sequence[str], labels:
 def _folded(name: str) -> str:
     """What names have in common that some file systems hold for the same."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _source(root: Path, file: str) -> Path:
+    r"""The path of a file by its name in tables, where a byte that is no UTF-8 is written as \udcff."""
+    path = root / file
+    if "\\udc" in file and not os.path.lexists(path):
+        return root / re.sub(r"\\udc([89a-f][0-9a-f])", lambda m: chr(0xDC00 + int(m[1], 16)), file)
+    return path
 
 
 def _target(file: Path, link: Path) -> str:

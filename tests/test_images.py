@@ -751,6 +751,48 @@ def test_killed_at_any_moment(decoded):
         assert cache_files(f"cache-{moment}") == ["index.npz", "lock", "pixels"]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_killed_before_the_pixels_were_on_the_disk(decoded):
+    """What a power cut leaves: all is written down as done, and one row is not what was written."""
+    photos(12)
+    broke()
+    assert subprocess.run([sys.executable, "-c", SCRIPT, "waiting", "cache"]).returncode == -signal.SIGKILL
+    pixels = next(Path("cache").rglob("pixels-*"))
+    pixels.write_bytes(pixels.read_bytes()[: 3 * 192] + bytes(192) + pixels.read_bytes()[4 * 192 :])
+    data = load(max_skipped=0.5)
+    assert len(decoded) == 1
+    assert same(data, fresh(max_skipped=0.5))
+
+
+def test_killed_after_a_part_was_moved_to_another_part(decoded, monkeypatch):
+    photos(12)
+    monkeypatch.setattr(pool, "CHUNK_FILES", 1)
+    counting = decoding.decode
+
+    def interrupted(content, shape):
+        if len(decoded) == 8:
+            raise KeyboardInterrupt
+        return counting(content, shape)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "decode", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            load()
+    added()
+    with monkeypatch.context() as patch:
+
+        def killed(*args):
+            patch.setattr(cache._Update, "_save", lambda self: None)  # nothing is written from here on
+            raise KeyboardInterrupt
+
+        patch.setattr(cache, "decode_all", killed)
+        with pytest.raises(KeyboardInterrupt):
+            load()
+    data = load()
+    assert len(decoded) == 13
+    assert same(data, fresh())
+
+
 def test_two_processes_on_one_folder():
     photos(40)
     expected = fresh(max_skipped=0.5).fingerprint()

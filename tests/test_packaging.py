@@ -167,7 +167,7 @@ def test_a_wheel_holds_the_packages_and_nothing_else(tmp_path):
         f"deepclust/{path.relative_to(ROOT).as_posix()}"
         for folder in package_folders().values()
         for path in folder.iterdir()
-        if path.is_file() and path.suffix not in (".py", ".pyc")
+        if folder != ROOT and path.is_file() and path.suffix not in (".py", ".pyc")
     }
     assert "deepclust/core/py.typed" in others
     assert names == expected | others

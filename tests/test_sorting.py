@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +91,21 @@ def test_links_through_links():
         Data(data.x, "photos", files=data.files, root=Path("there")), np.array([0]), 2
     )
     assert contents("here/sorted") == [("cluster-00", "this is a.jpg")]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are text there")
+@pytest.mark.parametrize("copy", [False, True])
+def test_names_that_are_no_text_are_found_by_what_tables_call_them(copy):
+    Path("photos").mkdir()
+    Path("photos", os.fsdecode(b"caf\xe9.jpg")).write_text("this is coffee")
+    Path("photos", r"real\udce8.jpg").write_text("this is what it says")
+    data = Data(torch.zeros(2, 2), "photos", files=[r"caf\udce9.jpg", r"real\udce8.jpg"], root=Path("photos"))
+    for _ in range(2):
+        Sorting(Path("sorted"), copy).sort(data, np.array([0, 0]), 2, quiet=True)
+        assert contents("sorted") == [
+            ("cluster-00", "this is coffee"),
+            ("cluster-00", "this is what it says"),
+        ]
 
 
 @pytest.mark.parametrize("copies", [(False, False), (True, True), (False, True), (True, False)])
