@@ -97,7 +97,7 @@ _COMMON = [  # options of run and compare
     click.option("--precision", type=click.Choice(["auto", "float32", "bf16"]),
                  help="auto: bf16 where the hardware is fast at it.  [default: auto]"),
     click.option("--evaluator", "evaluators", multiple=True, metavar="NAME",
-                 help="May be given several times.  [default: clustering]"),
+                 help="May be given several times.  [default: clustering report]"),
     click.option("-s", "--set", "assignments", multiple=True, metavar="PART.KEY=VALUE",
                  help="A setting, such as encoder.epochs=50; `deepclust info NAME` lists them."),
     click.option("--config", type=click.Path(path_type=Path), metavar="FILE",

@@ -158,7 +158,6 @@ def _align(pool: np.ndarray, seed: int) -> np.ndarray:
     from sklearn.decomposition import PCA
 
     pool = pool - pool.mean(axis=0)
-    pool /= np.abs(pool).max()  # so that no square is too small or too large
     pool /= np.sqrt(pool.var(axis=0).sum())
     axes = min(AXES, pool.shape[1], len(pool) - 1)
     aligned: np.ndarray = PCA(axes, random_state=seed % 2**32).fit_transform(pool)

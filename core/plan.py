@@ -25,7 +25,7 @@ class Choices:
     encoder: str = "sdae"
     clusterer: str = "dec"
     data: str = "digits"
-    evaluators: tuple[str, ...] = ("clustering",)
+    evaluators: tuple[str, ...] = ("clustering", "report")
     clusters: int | str | None = None  # "auto" or "auto:2-30" to let the data say
     seed: int = 0
     device: str = "auto"

@@ -27,7 +27,7 @@ from deepclust.core.errors import ImpossiblePair
 from deepclust.core.registry import Registry
 
 TINY = [
-    "--clusters", "3", "--device", "cpu", "--precision", "float32",
+    "--evaluator", "clustering", "--clusters", "3", "--device", "cpu", "--precision", "float32",
     "-s", "sdae.layer_epochs=1", "-s", "encoder.epochs=2", "-s", "encoder.hidden=8",
     "-s", "encoder.latent_dim=2", "-s", "encoder.batch_size=16", "-s", "kmeans.n_init=1",
     "-s", "dec.epochs=2", "-s", "dec.batch_size=16",

@@ -62,6 +62,8 @@ def test_data_without_clusters_are_not_sure(kind, dim, seed, quick):
     found = choose(z, 2, 6, seed)
     assert "without clusters" in found.doubts[0]
     assert f"{found.n_clusters} clusters, but not sure: " in found.sure
+    if dim == 8:
+        assert all(row["stability"] < 0.5 for row in found.tried)
 
 
 def test_what_was_tried_adds_up(quick):
@@ -104,6 +106,18 @@ def test_the_edge_of_the_range_is_said(quick):
     assert many.n_clusters == 5
     assert any("from auto:2" in d for d in many.doubts)
     assert choose(blobs(2, 0), 2, 4).doubts == [], "there are no fewer than 2"
+
+
+def test_most_repetitions_decide_not_the_mean_score(monkeypatch):
+    scores = np.array([[0.5, 0.6, 0.1], [0.5, 0.6, 0.1], [0.9, 0.2, 0.1]])
+    labels = np.tile(np.arange(20) % 2, (3, 3, 1))
+    monkeypatch.setattr(counting, "_repeat", lambda *_: (scores, labels))
+    monkeypatch.setattr(counting, "_refer", lambda *_: np.array([[[0.1] * 3] * 2, [[0.3] * 3] * 2]))
+    found = choose(blobs(3, 0, n=40), 4, 6)
+    assert found.n_clusters == 5
+    assert [r["chosen"] for r in found.tried] == [1, 2, 0]
+    assert [r["score"] for r in found.tried] == pytest.approx([0.6333, 0.4667, 0.1], abs=1e-4)
+    assert [r["reference"] for r in found.tried] == pytest.approx([0.3] * 3), "the higher of the two"
 
 
 def test_disagreeing_repetitions_are_said():
@@ -242,7 +256,7 @@ def test_settle_counts_anew_where_the_file_is_damaged(settled, change):
 
 
 TINY = [
-    "--device", "cpu", "--precision", "float32", "--clusterer", "kmeans",
+    "--evaluator", "clustering", "--device", "cpu", "--precision", "float32", "--clusterer", "kmeans",
     "-s", "encoder.layer_epochs=1", "-s", "encoder.epochs=1", "-s", "encoder.hidden=8",
     "-s", "encoder.latent_dim=2", "-s", "clusterer.n_init=1",
 ]  # fmt: skip

@@ -206,6 +206,7 @@ def test_the_labels_of_a_run_are_its_own_models(tmp_path):
     np.savez(tmp_path / "blobs.npz", x=x, y=truth)
     request = Request(
         data=str(tmp_path / "blobs.npz"), clusters=3, device="cpu", precision="float32",
+        evaluators=("clustering",),
         settings={
             "encoder": {"hidden": "16", "latent_dim": 2, "layer_epochs": 5, "epochs": 20, "batch_size": 32},
             "clusterer": {"batch_size": 32, "epochs": 3},
@@ -274,21 +275,29 @@ def registry(monkeypatch):
     return Registry([EntryPoint(name, value, "deepclust") for value, name in names.items()])
 
 
+def request(encoder: str, clusterer: str) -> Request:
+    return Request(encoder=encoder, clusterer=clusterer, evaluators=("clustering",))
+
+
 def test_idec_refuses_an_encoder_that_cannot_decode_and_names_those_that_can(registry):
     with pytest.raises(ImpossiblePair) as caught:
-        resolve(Request(encoder="plain", clusterer="idec"), registry)
+        resolve(request("plain", "idec"), registry)
     text = str(caught.value)
     assert "decode" in text
     assert "'plain' has not" in text
     assert set(text.split("Encoders that have it: ")[1].rstrip(".").split(", ")) == {"able", "sdae"}
-    resolve(Request(encoder="able", clusterer="idec"), registry)
-    resolve(Request(encoder="plain", clusterer="dec"), registry)
+    resolve(request("able", "idec"), registry)
+    resolve(request("plain", "dec"), registry)
 
 
 def test_no_unsupervised_fit_sees_the_truth(registry, tmp_path):
     def go(encoder, folder):
         request = Request(
-            encoder=encoder, clusterer="kmeans", device="cpu", settings={"clusterer": {"n_init": 1}}
+            encoder=encoder,
+            clusterer="kmeans",
+            device="cpu",
+            evaluators=("clustering",),
+            settings={"clusterer": {"n_init": 1}},
         )
         return pipeline.run(request, Place(tmp_path), tmp_path / folder, quiet=True, registry=registry)
 

@@ -154,7 +154,7 @@ PICTURES = np.random.default_rng(5).integers(0, 256, (24, 6, 5, 3), dtype=np.uin
 def test_the_labels_are_those_of_the_command_line(places, array, clusterer, seed):
     np.save("x.npy", array)
     arguments = (
-        "run --data x.npy --out run -q --device cpu --clusters 3 --epochs-scale 0.1 "
+        "run --data x.npy --out run --evaluator clustering -q --device cpu --clusters 3 --epochs-scale 0.1 "
         f"--clusterer {clusterer} --seed {seed} -s encoder.hidden=16 -s encoder.latent_dim=2"
     )
     result = CliRunner().invoke(main, arguments.split())
@@ -551,7 +551,11 @@ def test_a_run_of_a_table_standardises_and_names_its_columns(tmp_path):
     made = Preparation((5,), "float32", tuple("abcde"), tuple(mean.tolist()), tuple(std.tolist()))
     rows = torch.from_numpy(made.standardise(X))
     request = deepclust.Request(
-        clusterer="kmeans", clusters=3, epochs_scale=0.1, settings={"encoder": QUICK["encoder_params"]}
+        clusterer="kmeans",
+        clusters=3,
+        epochs_scale=0.1,
+        evaluators=("clustering",),
+        settings={"encoder": QUICK["encoder_params"]},
     )
     data = Data(rows, "a table", prepared=made)
     deepclust.run(request, Place(tmp_path), tmp_path / "run", data=data, quiet=True)

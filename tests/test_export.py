@@ -22,6 +22,8 @@ from deepclust.core.inference import evaluating
 CPU = torch.device("cpu")
 CLUSTERERS = ("kmeans", "dec", "idec")
 TINY = [
+    "--evaluator",
+    "clustering",
     "--epochs-scale",
     "0.05",
     "-s",

@@ -458,6 +458,23 @@ def test_a_file_that_could_not_be_read_is_tried_again(decoded):
     assert len(decoded) == 13
 
 
+def test_what_failed_for_want_of_memory_is_tried_again(decoded, monkeypatch):
+    photos(12)
+    counting = decoding.decode
+
+    def short(content, shape):
+        if len(decoded) == 5 and not failed:
+            failed.append(1)
+            raise MemoryError
+        return counting(content, shape)
+
+    failed = []
+    monkeypatch.setattr(decoding, "decode", short)
+    assert load().skipped == [("005.png", "there was not enough memory to decode it")]
+    assert not load().skipped
+    assert len(decoded) == 12
+
+
 def test_too_many_that_cannot_be_read():
     photos(16)
     for i in range(4):
@@ -703,7 +720,7 @@ def test_ctrl_c_and_then_another_folder(change, decoded, monkeypatch):
 
 
 SCRIPT = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
 from deepclust.core import Place
 from deepclust.plugins.images import cache, decoding, index, pool
@@ -718,6 +735,8 @@ def decode(*args):
     calls.append(1)
     if where == "decoding" and len(calls) == 8:
         kill()
+    if where == "slowly":
+        time.sleep(0.05)
     return real(*args)
 decoding.decode = decode
 fsync, write = os.fsync, index.Index.write
@@ -796,7 +815,7 @@ def test_killed_after_a_part_was_moved_to_another_part(decoded, monkeypatch):
 def test_two_processes_on_one_folder():
     photos(40)
     expected = fresh(max_skipped=0.5).fingerprint()
-    command = [sys.executable, "-c", SCRIPT, "nowhere", "cache"]
+    command = [sys.executable, "-c", SCRIPT, "slowly", "cache"]
     processes = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     answers = [process.communicate()[0].split() for process in processes]
     assert [fingerprint for fingerprint, _ in answers] == [expected] * 2
@@ -1005,7 +1024,8 @@ def test_new_images_are_made_like_those_of_the_model():
 # From the command line
 
 TINY = [
-    "--device", "cpu", "--precision", "float32", "--clusterer", "kmeans", "--clusters", "2",
+    "--evaluator", "clustering", "--device", "cpu", "--precision", "float32",
+    "--clusterer", "kmeans", "--clusters", "2",
     "-s", "encoder.layer_epochs=1", "-s", "encoder.epochs=1", "-s", "encoder.hidden=8",
     "-s", "encoder.latent_dim=2", "-s", "clusterer.n_init=1",
 ]  # fmt: skip

@@ -20,6 +20,8 @@ from deepclust.core.interfaces import Place
 from deepclust.core.prediction import carry_out
 
 TINY = [
+    "--evaluator",
+    "clustering",
     "--epochs-scale",
     "0.05",
     "-s",

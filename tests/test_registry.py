@@ -254,6 +254,7 @@ def test_a_third_partys_encoder_and_data_run(install, tmp_path):
 
     request = deepclust.Request(
         encoder="mine", clusterer="kmeans", data="corners", device="cpu", precision="float32",
+        evaluators=("clustering",),
         settings={"encoder": {"gain": "2.5"}},
     )  # fmt: skip
     out = tmp_path / "run"

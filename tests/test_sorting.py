@@ -267,7 +267,8 @@ def test_run_and_predict_sort_a_folder_of_images():
     images("photos", 24)
     images("more", 6, seed=1)
     command = [
-        "run", "--data", "photos", "--clusters", "2", "--out", "run", "--clusterer", "kmeans", "-q",
+        "run", "--evaluator", "clustering", "--data", "photos", "--clusters", "2",
+        "--out", "run", "--clusterer", "kmeans", "-q",
         "--epochs-scale", "0.1", "-s", "encoder.hidden=16", "--device", "cpu", "--sort-into", "sorted",
         "--cache", "cache",
     ]  # fmt: skip

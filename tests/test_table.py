@@ -246,8 +246,9 @@ def test_a_run_names_its_rows():
     ]
     write("name,a,b,c,kind\n" + "\n".join(lines) + "\n")
     arguments = [
-        "run", "--data", "t.csv", "--labels", "kind", "-s", "data.id=name", "--clusters", "2", "--out", "run",
-        "--clusterer", "kmeans", "--epochs-scale", "0.1", "-s", "encoder.hidden=16", "--device", "cpu", "-q",
+        "run", "--evaluator", "clustering", "--data", "t.csv", "--labels", "kind", "-s", "data.id=name",
+        "--clusters", "2", "--out", "run", "--clusterer", "kmeans", "--epochs-scale", "0.1", "-q",
+        "-s", "encoder.hidden=16", "--device", "cpu",
     ]  # fmt: skip
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
