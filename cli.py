@@ -195,6 +195,9 @@ def _show_outcome(outcome: Any) -> None:
         console.print("This run was finished already; --overwrite runs it again.", highlight=False)
     console.print(table)
     console.print(f"Labels, scores and model are in {outcome.folder}", highlight=False, soft_wrap=True)
+    report = outcome.folder / "report.html"
+    if report.exists():
+        console.print(f"Open {report} to look at the clusters", highlight=False, soft_wrap=True)
 
 
 @main.command()
