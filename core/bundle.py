@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from . import config as configs
+from .console import progress
 from .data import Data
 from .errors import BrokenPlugin, DeepclustError, InvalidData, InvalidSetting, OccupiedFolder, UnknownName
 from .files import write_with
@@ -47,9 +48,10 @@ class Bundle:
         """K."""
         return int(self.record["n_clusters"])
 
-    def predict(self, data: Data) -> tuple[Tensor, Placed]:
+    def predict(self, data: Data, *, quiet: bool = True) -> tuple[Tensor, Placed]:
         """Codes (N, D) of prepared data, and where the samples belong."""
-        z = embed(self.encoder, data)
+        with progress("embedding", len(data), "samples", quiet=quiet, least_seconds=2) as advance:
+            z = embed(self.encoder, data, advance=advance)
         assignment = assign(self.clusterer, z)
         return z, placed(assignment, distances(z, assignment.labels, self.centers))
 

@@ -11,10 +11,13 @@ LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
 
 @contextmanager
-def progress(what: str, total: int, unit: str, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+def progress(
+    what: str, total: int, unit: str, *, quiet: bool = False, least_seconds: float = 0.0
+) -> Iterator[Callable[[int], None]]:
     """Yields a function that is told how many more are done.
 
-    what, unit: such as ``"decoding"`` and ``"images"``. A KeyboardInterrupt that says nothing yet
+    what, unit: such as ``"decoding"`` and ``"images"``. least_seconds: how long it must have taken for
+    a last line that says so. A KeyboardInterrupt that says nothing yet
     says from here on where it happened.
     """
     done, start, printed = 0, time.monotonic(), time.monotonic()
@@ -38,8 +41,9 @@ def progress(what: str, total: int, unit: str, *, quiet: bool = False) -> Iterat
     finally:
         if bar is not None:
             bar.stop()
-    if not quiet:
-        print(f"  {what}: {done:,} {unit}, {time.monotonic() - start:.1f} s", file=sys.stderr)
+    seconds = time.monotonic() - start
+    if not quiet and seconds >= least_seconds:
+        print(f"  {what}: {done:,} {unit}, {seconds:.1f} s", file=sys.stderr)
 
 
 @contextmanager

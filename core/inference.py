@@ -35,8 +35,12 @@ def embed(
     *,
     batch_size: int | None = None,
     autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    advance: Callable[[int], None] = lambda count: None,
 ) -> Tensor:
-    """The codes of all samples, float32 on the device, in the data's order.  # (N, D)"""
+    """The codes of all samples, float32 on the device, in the data's order.  # (N, D)
+
+    advance: is told how many more are done.
+    """
     size = batch_size or min(4096, max(1, BATCH_VALUES // data.x[0].numel()))
     z: Tensor | None = None
     with evaluating(encoder), autocast():
@@ -45,6 +49,7 @@ def embed(
             if z is None:
                 z = torch.empty((len(data), part.shape[1]), device=part.device)
             z[start : start + len(part)] = part
+            advance(len(part))
     assert z is not None, "Data.check refuses empty data"
     return z
 

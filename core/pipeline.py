@@ -22,7 +22,7 @@ from . import count, results
 from . import device as devices
 from . import folder as folders
 from .bundle import WEIGHTS, Bundle
-from .console import phase
+from .console import phase, progress
 from .data import Data
 from .engine import checkpoint
 from .errors import InvalidData
@@ -142,7 +142,8 @@ def _carry_out(
     clustered = time.perf_counter()
 
     with phase("writing the results"):
-        z = embed(encoder, hidden)
+        with progress("embedding", len(data), "samples", quiet=work.quiet, least_seconds=2) as advance:
+            z = embed(encoder, hidden, advance=advance)
         assignment = assign(clusterer, z)
         centers = centers_of(clusterer, z, assignment.labels)
         where = results.placed(assignment, distances(z, assignment.labels, centers))

@@ -69,7 +69,7 @@ def carry_out(
     if sorting is not None:
         sorting.check(data)
     with phase("predicting"):
-        z, where = bundle.predict(data.to(bundle.centers.device).seal())
+        z, where = bundle.predict(data.to(bundle.centers.device).seal(), quiet=place.quiet)
     if labels is not None:
         _write_labels(labels, data, where)
     if embedding is not None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from ...core import Clusterer, Data, Encoder, Run, embed, setting
+from ...core import Clusterer, Data, Encoder, Run, embed, progress, setting
 from . import lloyd
 
 
@@ -41,27 +42,38 @@ class KMeans(Clusterer):
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Cluster ``encoder``'s codes of all samples; the encoder stays as it is."""
         z = embed(encoder, data, autocast=run.autocast)
-        centers, inertia = self._cluster(z, run.seed_for("kmeans"))
+        centers, inertia = self._cluster(z, run)
         self.centers = centers.to(z)
         self.spread = torch.tensor(max(inertia / z.numel(), 1e-12), device=z.device)
         return self
 
-    def _cluster(self, z: Tensor, seed: int) -> tuple[Tensor, float]:
-        c = self.config
+    def _cluster(self, z: Tensor, run: Run) -> tuple[Tensor, float]:
+        c, seed = self.config, run.seed_for("kmeans")
         on_cpu = z.device.type == "cpu"
         if c.implementation == "sklearn" or (c.implementation == "auto" and on_cpu):
-            from sklearn.cluster import KMeans as ScikitKMeans
-
-            fitted = ScikitKMeans(
-                self.n_clusters, n_init=c.n_init, max_iter=c.max_iter, tol=c.tol,
-                random_state=seed % 2**32,
-            ).fit(z.cpu().numpy())  # fmt: skip
-            return torch.from_numpy(fitted.cluster_centers_), float(fitted.inertia_)
+            return self._cluster_by_sklearn(z.cpu().numpy(), seed, run.quiet)
         result = lloyd.kmeans(
             z, self.n_clusters, n_init=c.n_init, max_iter=c.max_iter, tol=c.tol, seed=seed,
             memory_bytes=c.memory_mb * 2**20,
         )  # fmt: skip
         return result.centers, result.inertia
+
+    def _cluster_by_sklearn(self, z: np.ndarray, seed: int, quiet: bool) -> tuple[Tensor, float]:
+        """Restart by restart, each going on with the generator of the one before as scikit-learn's own do."""
+        from sklearn.cluster import KMeans as ScikitKMeans
+
+        c, best = self.config, None
+        random = np.random.RandomState(seed % 2**32)
+        with progress("k-means", c.n_init, "restarts", quiet=quiet, least_seconds=5) as advance:
+            for _ in range(c.n_init):
+                fitted = ScikitKMeans(
+                    self.n_clusters, n_init=1, max_iter=c.max_iter, tol=c.tol, random_state=random
+                ).fit(z)
+                if best is None or fitted.inertia_ < best.inertia_ * (1 - 1e-6):  # not by rounding alone
+                    best = fitted
+                advance(1)
+        assert best is not None
+        return torch.from_numpy(best.cluster_centers_), float(best.inertia_)
 
     def forward(self, z: Tensor) -> Tensor:
         """Posterior of equal spherical Gaussians at the centres, whose limit k-means is.
