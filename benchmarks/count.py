@@ -66,8 +66,10 @@ def codes(data: str, out: Path, more: list[str]) -> Make:
     def make(seed: int) -> np.ndarray:
         folder = out / f"{data}-seed{seed}"
         command = [sys.executable, "-m", "deepclust.cli", "run", "--data", data, "--encoder", "sdae"]
-        command += ["--clusterer", "kmeans", "--seed", str(seed), "--out", str(folder), "-q", *more]
-        subprocess.run(command, check=True)
+        command += ["--clusterer", "kmeans", "--evaluator", "clustering", "--seed", str(seed)]
+        command += ["--out", str(folder), "-q", *more]
+        if code := subprocess.run(command).returncode:
+            raise SystemExit(f"seed {seed} failed with exit code {code}: {' '.join(command)}")
         return np.load(folder / "embedding.npy")
 
     return make

@@ -1,0 +1,116 @@
+"""Folders of images, from the command line."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from PIL import Image
+
+from deepclust.cli import main
+from deepclust.core import Data, Place
+from deepclust.core.config import build
+from deepclust.plugins.images.folder import Images
+
+pytestmark = pytest.mark.usefixtures("photo_folder")
+
+RNG = np.random.default_rng(0)
+TINY = [
+    "--evaluator", "clustering", "--device", "cpu", "--precision", "float32",
+    "--clusterer", "kmeans", "--clusters", "2",
+    "-s", "encoder.layer_epochs=1", "-s", "encoder.epochs=1", "-s", "encoder.hidden=8",
+    "-s", "encoder.latent_dim=2", "-s", "clusterer.n_init=1",
+]  # fmt: skip
+
+
+def load() -> Data:
+    config = build(Images.Config, {"path": "photos"}, "data")
+    return Images(config).load(Place(Path("nowhere"), quiet=True))
+
+
+def save(name, pixels):
+    """Write an image of these pixels."""
+    path = Path("photos") / name
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def noise():
+    return RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+
+
+def photos(n):
+    for i in range(n):
+        save(f"{i:03}.png", noise())
+
+
+def run(*arguments, code=0):
+    result = CliRunner().invoke(main, ["run", *TINY, *map(str, arguments)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
+    assert result.exit_code == code, result.output
+    return result
+
+
+def test_a_run_on_a_folder():
+    for i in range(11):
+        save(f"{'ab'[i % 2]}/{i}.png", noise() // 8 + 200 * (i % 2))
+    Path('photos/a/bad, "file".png').write_bytes(b"x")
+    result = run("--data", "photos", "--out", "out")
+    assert "1 files could not be read" in result.stderr
+    assert Path("out/skipped.csv").read_text() == (
+        'file,reason\n"a/bad, ""file"".png",no image in a format that Pillow reads\n'
+    )
+    lines = Path("out/labels.csv").read_text().splitlines()
+    assert lines[0].startswith("file,cluster,")
+    assert "truth" not in lines[0]
+    assert [line.partition(",")[0] for line in lines[1:]] == load().files
+    scores = json.loads(Path("out/scores.json").read_text())
+    assert "accuracy" not in scores["clustering"]
+
+    run("--data", "photos", "--out", "labelled", "--labels", "folders", "--image-size", "4x6")
+    assert "truth" in Path("labelled/labels.csv").read_text().splitlines()[0]
+    assert json.loads(Path("labelled/run.json").read_text())["data"]["shape"] == [3, 4, 6]
+    assert "accuracy" in json.loads(Path("labelled/scores.json").read_text())["clustering"]
+
+
+def test_labels_change_nothing_but_the_scores():
+    for i in range(12):
+        save(f"{'ab'[i % 2]}/{i}.png", noise())
+    run("--data", "photos", "--out", "without")
+    run("--data", "photos", "--out", "with", "--labels", "folders")
+    assert np.array_equal(np.load("without/embedding.npy"), np.load("with/embedding.npy"))
+    clusters = [
+        [line.split(",")[1] for line in Path(out, "labels.csv").read_text().splitlines()]
+        for out in ("with", "without")
+    ]
+    assert clusters[0] == clusters[1]
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="there all names are Unicode")
+def test_a_run_on_names_that_are_no_unicode():
+    photos(6)
+    os.rename(b"photos/001.png", b"photos/cl\xe9.png")
+    os.rename("photos", b"f\xf6lder")
+    run("--data", os.fsdecode(b"f\xf6lder"), "--out", "out")
+    assert "cl\\udce9.png" in Path("out/labels.csv").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("content", [[], ["a.txt", "b.csv"]])
+def test_a_run_on_a_folder_without_images(content):
+    for name in content:
+        Path("photos", name).write_text("x")
+    result = run("--data", "photos", "--out", "out", code=2)
+    assert "no images in" in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert not Path("out").exists()
+
+
+def test_a_run_with_wrong_settings():
+    photos(4)
+    assert "HEIGHTxWIDTH" in run("--data", "photos", "--image-size", "huge", code=2).stderr
+    assert "none, folders" in run("--data", "photos", "--labels", "names", code=2).stderr
+    assert "max_skipped" in run("--data", "photos", "-s", "data.max_skipped=2", code=2).stderr
+    assert not Path("runs").exists()
