@@ -118,7 +118,7 @@ def peak_memory(folder: Path) -> dict[str, object]:
     out, cache = folder.parent / "run", folder.parent / "run-cache"
     shutil.rmtree(out, ignore_errors=True)
     shutil.rmtree(cache, ignore_errors=True)
-    options = f"--encoder sdae --clusterer kmeans --clusters {CLASSES} --evaluator clustering --device cpu"
+    options = f"--encoder sdae --clusterer kmeans --clusters {CLASSES} --device cpu"
     options += " --epochs-scale 0.001"
     command = [sys.executable, "-m", "deepclust.cli", "run", "-q", "--data", str(folder), *options.split()]
     start = time.perf_counter()

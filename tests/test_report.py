@@ -1,4 +1,4 @@
-"""The report: what it says held against naive counts, every kind of data, and a real browser."""
+"""The report's page: its numbers held against naive counts, every kind of data, and a real browser."""
 
 import base64
 import io
@@ -19,20 +19,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deepclust.core import Data, InvalidSetting, Preparation, Result, Truth
+from deepclust.core import Data, Preparation, Result, Truth
 from deepclust.core.config import build
 from deepclust.core.registry import installed
 from deepclust.core.testing import check_evaluator
-from deepclust.plugins.report.column import describe_columns
-from deepclust.plugins.report.decoding import decode_samples
-from deepclust.plugins.report.history import read_count, read_stages
-from deepclust.plugins.report.map import make_map
-from deepclust.plugins.report.neighbour import nearest
-from deepclust.plugins.report.picture import Pictures
+from deepclust.plugins.report.history import read_count
 from deepclust.plugins.report.sheet import MOST_EXAMPLES
 from deepclust.plugins.report.summary import confuse
-from deepclust.plugins.report.svg import inline
-from deepclust.plugins.report.text import percent, shorten
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY = '<script>document.title="run"</script>"&\'.png'
@@ -181,27 +174,6 @@ def test_the_confusion_counts_every_known_sample_once(classes):
     assert confuse(Truth(np.full(300, -1), ()), labels, 5) is None
 
 
-@pytest.mark.parametrize(("n", "dim", "neighbours"), [(50, 3, 8), (5, 1, 8), (3000, 2, 3)])
-def test_neighbours_are_those_of_brute_force(n, dim, neighbours, monkeypatch):
-    monkeypatch.setattr("deepclust.plugins.report.neighbour.CHUNK", 97)
-    z = np.random.default_rng(n).normal(size=(n, dim)).astype(np.float32)
-    queries = np.array([0, n // 2, n - 1])
-    found = nearest(z, queries, neighbours)
-    for query, index, distance in zip(queries, found.index, found.distance, strict=True):
-        far = np.sqrt(((z.astype(np.float64) - z[query]) ** 2).sum(axis=1))
-        far[query] = np.inf
-        assert index.tolist() == np.argsort(far)[: min(neighbours, n - 1)].tolist()
-        assert distance == pytest.approx(far[index], rel=1e-5)
-
-
-def test_neighbours_of_equal_codes_are_others():
-    found = nearest(np.ones((40, 3), np.float32), np.array([0, 20, 39]), 6)
-    assert found.index.shape == (3, 6)
-    for query, index in zip([0, 20, 39], found.index, strict=True):
-        assert query not in index
-        assert len(set(index.tolist())) == 6
-
-
 def test_prototypes_are_the_most_confident_and_doubtful_the_least_decided(tmp_path):
     result = make_result(tmp_path, truth=None)
     page = report(result, prototypes="2", doubtful="1", neighbours="0")
@@ -214,78 +186,6 @@ def test_prototypes_are_the_most_confident_and_doubtful_the_least_decided(tmp_pa
         expected += [f"sample {i}" for i in [*best, members[margin.argmin()]]]
     assert alts == expected
     assert re.search(r"<figcaption>1 or 2</figcaption>", page)
-
-
-def test_the_map_is_seeded_and_holds_as_many_as_asked():
-    rng = np.random.default_rng(0)
-    z = rng.normal(size=(300, 5)).astype(np.float32)
-    centers = np.vstack([z[:2], np.full((1, 5), np.nan)])
-    first, again = (make_map(z, centers, "tsne", 40, 2**63 - 1) for _ in range(2))
-    assert len(set(first.index.tolist())) == len(first.points) == 40
-    assert np.array_equal(first.points, again.points)
-    assert np.isfinite(first.points).all()
-    assert np.isfinite(first.centers).all(axis=1).tolist() == [True, True, False]
-    assert not np.array_equal(first.index, make_map(z, centers, "tsne", 40, 1).index)
-
-
-def test_the_map_keeps_groups_together():
-    labels = np.arange(90) % 3
-    z = (np.eye(3, 6)[labels] * 20 + np.random.default_rng(0).normal(size=(90, 6))).astype(np.float32)
-    where = make_map(z, np.eye(3, 6) * 20, "tsne", 90, 0)
-    far = np.linalg.norm(where.points[:, None] - where.points[None], axis=2)
-    np.fill_diagonal(far, np.inf)
-    assert (labels[far.argmin(axis=1)] == labels).mean() > 0.98
-    nearest_center = np.linalg.norm(where.points[:, None] - where.centers[None], axis=2).argmin(axis=1)
-    assert (nearest_center == labels).mean() > 0.98
-
-
-@pytest.mark.parametrize("n", [3, 4, 10])
-@pytest.mark.parametrize("dim", [1, 2, 7])
-def test_small_and_equal_codes_have_a_map(n, dim):
-    for z in (np.random.default_rng(0).normal(size=(n, dim)), np.ones((n, dim))):
-        where = make_map(z.astype(np.float32), z[:2], "tsne", 2000, 0)
-        assert where.points.shape == (n, 2)
-        assert np.isfinite(where.points).all()
-        if dim == 2:
-            assert where.points == pytest.approx(z)
-
-
-def test_umap_that_is_not_installed_is_one_sentence(monkeypatch):
-    cls = installed().load("evaluator", "report")
-    find = "deepclust.plugins.report.evaluator.importlib.util.find_spec"
-    monkeypatch.setattr(find, lambda name: None)
-    with pytest.raises(InvalidSetting, match=r"pip install 'deepclust\[umap\]'"):
-        cls(build(cls.Config, {"map": "umap"}, "report"))
-
-
-@pytest.mark.slow
-def test_umap_draws_a_map():
-    pytest.importorskip("umap")
-    for n in (6, 60):
-        z = np.random.default_rng(0).normal(size=(n, 5)).astype(np.float32)
-        first, again = (make_map(z, z[:2], "umap", 50, 3) for _ in range(2))
-        assert np.array_equal(first.points, again.points)
-        assert np.isfinite(first.points).all()
-
-
-def test_columns_are_in_the_users_units():
-    rng = np.random.default_rng(0)
-    rows = rng.normal(size=(500, 4)) * [1, 10, 100, 0] + [0, 5, 1e4, 7]
-    labels = rng.integers(0, 3, 500)
-    rows[labels == 1, 2] += 500
-    std = np.where(rows.std(axis=0) > 0, rows.std(axis=0), 1)
-    prepared = Preparation((4,), "float32", tuple("abcd"), tuple(rows.mean(axis=0)), tuple(std))
-    scaled = torch.from_numpy(prepared.standardise(rows))
-    found = describe_columns(Data(scaled, "rows", prepared=prepared), labels, 4)
-    assert found.mean == pytest.approx(rows.mean(axis=0), rel=1e-4, abs=1e-3)
-    assert found.std == pytest.approx(rows.std(axis=0), rel=1e-4, abs=1e-3)
-    for k in range(3):
-        assert found.means[k] == pytest.approx(rows[labels == k].mean(axis=0), rel=1e-4, abs=1e-2)
-    assert np.isnan(found.means[3]).all()
-    assert found.distinguishing(1, 2)[0] == 2
-    assert found.difference(1)[3] == 0
-    data = Data(scaled, "rows", prepared=prepared)
-    assert found.values(data, np.array([3, 1])) == pytest.approx(rows[[3, 1]], rel=1e-4, abs=1e-2)
 
 
 def test_rows_are_shown_as_tables(tmp_path):
@@ -304,47 +204,6 @@ def test_rows_are_shown_as_tables(tmp_path):
     assert "id" in {row[0] for row in reader.rows}
 
 
-def test_pictures_show_the_values():
-    x = torch.zeros(5, 3, 4, 6, dtype=torch.uint8)
-    x[2, 0], x[2, 1, 0, 0] = 200, 77
-    pictures = Pictures(Data(x, "images"), 0)
-    pictures.make(np.array([2, 4, 2]))
-    uri = pictures[2]
-    image = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))))
-    assert image.tolist() == x[2].permute(1, 2, 0).tolist()
-    assert len(pictures) == 2
-    assert pictures.notes == []
-
-
-def test_pictures_of_other_values_and_channels():
-    rng = np.random.default_rng(0)
-    wide = Pictures(Data(torch.from_numpy(rng.normal(size=(50, 2, 5, 5)).astype(np.float32)) * 30, "x"), 0)
-    wide.make(np.arange(50))
-    assert any("mean of the 2 channels" in note for note in wide.notes)
-    assert any("black" in note for note in wide.notes)
-    large = Pictures(Data(torch.rand(3, 3, 400, 300), "x"), 0)
-    large.make(np.array([1]))
-    shown = Image.open(io.BytesIO(base64.b64decode(large[1].split(",")[1])))
-    assert shown.size == (84, 112)
-    for values in (torch.full((4, 1, 3, 3), 7.0), torch.full((4, 1, 3, 3), -1.0)):
-        Pictures(Data(values, "x"), 0).make(np.arange(4))
-
-
-def test_what_the_decoder_makes_is_measured():
-    shape, n = (1, 4, 4), 12
-    x = torch.rand(n, *shape, generator=torch.Generator().manual_seed(0))
-    index = np.array([1, 5, 7, 11])
-    made = decode_samples(Halves(shape, 8), Data(x, "x"), index, 0)
-    chosen = x[index].flatten(1)
-    lost = float(chosen[:, 8:].square().sum()) / chosen.numel()
-    assert made.error(made.reconstruction) == pytest.approx(lost, rel=1e-5)
-    masked = (made.noisy.flatten(1) != chosen).float().mean()
-    assert 0.05 < masked < 0.4
-    assert torch.equal(made.noisy[made.noisy != 0], made.original[made.noisy != 0])
-    assert made.variance() == pytest.approx(float(chosen.var(0, correction=0).mean()), rel=1e-5)
-    assert decode_samples(nn.Identity(), Data(x, "x"), index, 0) is None
-
-
 def write_logs(folder):
     for stage, loss in (("encoder/layer0", 1.0), ("encoder/finetune", 100.0), ("clusterer/refine", 0.0)):
         (folder / stage).mkdir(parents=True)
@@ -354,19 +213,6 @@ def write_logs(folder):
         ]
         text = "\n".join(json.dumps(line) for line in lines)
         (folder / stage / "log.jsonl").write_text(text + '\n{"iteration": 72, "ep')
-
-
-def test_the_curves_of_every_stage_are_read(tmp_path):
-    write_logs(tmp_path / "elsewhere")
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run/encoder").symlink_to(tmp_path / "elsewhere/encoder")
-    stages = read_stages(tmp_path / "run")
-    assert [s.name for s in stages] == ["encoder/layer0", "encoder/finetune"]
-    assert stages[0].unit == "epoch"
-    assert set(stages[0].curves) == {"loss", "change"}
-    x, y = stages[1].curves["loss"]
-    assert x == list(range(1, 9))
-    assert y == pytest.approx([100 / i**3 for i in range(1, 9)])
 
 
 def test_figures_open_and_stages_and_counts_are_shown(tmp_path):
@@ -390,12 +236,6 @@ def test_figures_open_and_stages_and_counts_are_shown(tmp_path):
             Image.open(path).verify()
         else:
             assert ElementTree.parse(path).getroot().tag.endswith("}svg")
-
-
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"n_clusters": 3}', '{"tried": [3, {"n_clusters": 2}]}'])
-def test_a_count_that_cannot_be_read_is_left_out(tmp_path, text):
-    (tmp_path / "clusters.json").write_text(text)
-    assert read_count(tmp_path) is None
 
 
 def test_the_same_result_gives_the_same_page(tmp_path):
@@ -481,35 +321,6 @@ def make_nasty(folder):
         scores={"protocol": {"trained on": "<i>data</i>"}, "clustering": {"accuracy": 0.5, "<u>": 3}},
     )  # fmt: skip
     return replace(result, data=Data(result.data.x, '</title><script>alert("title")</script>').seal())
-
-
-def test_an_svg_is_put_into_the_page_in_its_colours():
-    svg = (
-        b'<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="9pt" '
-        b'viewBox="0 0 9 9"><metadata>x</metadata><style>*{}</style><path id="a" style="fill: #1e2227"/>'
-        b'<use xlink:href="#a" clip-path="url(#c)"/><text>id="a" &lt;b&gt;</text></svg>'
-    )
-    page = inline(svg, "name", 'an "alt"')
-    assert "http" not in page
-    assert "metadata" not in page
-    assert "fill: currentColor" in page
-    assert 'href="#name-a"' in page
-    assert "url(#name-c)" in page
-    assert 'id="a" &lt;b&gt;' in page
-
-
-@pytest.mark.parametrize(
-    ("share", "shown"), [(0, "0 %"), (1e-5, "< 0.1 %"), (0.5, "50.0 %"), (0.99999, "99.9 %"), (1, "100 %")]
-)
-def test_only_none_and_all_are_0_and_100_percent(share, shown):
-    assert percent(share) == shown
-
-
-def test_names_are_cut_where_they_do_not_differ():
-    assert shorten("short", 5) == "short"
-    assert shorten("a-long-prefix-of-all-7.png", 11) == "a-lon\u20267.png"
-    for length in range(2, 12):
-        assert len(shorten("x" * 40, length)) == length
 
 
 PROBE = """<script>
