@@ -88,7 +88,7 @@ def test_same_seed_same_count_and_another_seed_other_draws(quick):
     assert torch.get_num_threads() == threads
 
 
-@pytest.mark.parametrize("factor", [1e-18, 1e-3, 1e15])
+@pytest.mark.parametrize("factor", [1e-30, 1e-3, 1e30])
 def test_scale_place_and_direction_do_not_matter(factor, quick):
     z = blobs(5, 1, std=3.0)
     turn = np.linalg.qr(np.random.default_rng(0).standard_normal((16, 16)))[0]
@@ -143,7 +143,7 @@ def test_duplicates_are_clusters_and_no_more_are_tried():
     ("z", "low", "reason"),
     [
         (np.zeros((50, 4)), 2, "all 50 samples are equal"),
-        (np.full((50, 4), 1e6) + np.arange(200).reshape(50, 4) % 2 * 1e-2, 2, "are equal"),
+        (np.full((50, 4), 1e6) + np.arange(200).reshape(50, 4) // 4 % 2 * 0.125, 2, "are equal"),
         (np.where(np.arange(50)[:, None] == 7, np.nan, np.eye(50, 4)), 2, "of 1 of 50 samples"),
         (np.where(np.arange(50)[:, None] < 9, np.inf, np.eye(50, 4)), 2, "of 9 of 50 samples"),
         (np.eye(7), 2, "8 samples"),
@@ -322,7 +322,7 @@ def test_an_interrupted_run_goes_on_to_the_same_end(here, quick, monkeypatch, at
     ("clusters", "reason"),
     [
         ("auto:9-3", "auto:9-3"), ("auto:1-4", "auto:1-4"), ("auto:x", "auto:x"), ("auto:4-4", "auto:4-4"),
-        ("auto:", "auto:"), ("automatic", "automatic"), ("auto:2-", "auto:2-"), ("auto:2-200", "120"),
+        ("auto:", "auto:"), ("automatic", "automatic"), ("auto:2-", "auto:2-"), ("auto:130-200", "120"),
     ],
 )  # fmt: skip
 def test_a_bad_range_is_one_sentence_and_writes_nothing(here, clusters, reason):
