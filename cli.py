@@ -85,6 +85,8 @@ _SORTING = [
     click.option("--copy", is_flag=True, help="Copy the files with --sort-into instead of linking."),
 ]
 _COMMON = [  # options of run and compare
+    click.option("--recipe", metavar="NAME", help="A published system; `deepclust list recipes` shows them. "
+                 "Everything else that is given wins over it."),
     click.option("--data", metavar="NAME|PATH", help="A data set by name, a folder of images, a .csv, "
                  ".npy or .npz file.  [default: digits]"),
     click.option("--clusters", metavar="K", help="A number, auto, or auto:2-30.  [default: the data set's]"),
@@ -129,7 +131,8 @@ def _with(options: Sequence[Any]) -> Callable[[Any], Any]:
 def run(
     assignments: tuple[str, ...], config: Path | None, data_root: Path, download: bool, cache: Path | None,
     out: Path | None, overwrite: bool, snapshot_seconds: float, quiet: bool, labels: str | None,
-    image_size: str | None, evaluators: tuple[str, ...], sort_into: Path | None, copy: bool, **options: Any,
+    image_size: str | None, evaluators: tuple[str, ...], sort_into: Path | None, copy: bool,
+    recipe: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Cluster data: train an encoder, then a clusterer, and write labels, scores and the model.
 
@@ -143,8 +146,9 @@ def run(
     """
     from .core.plan import request_from
 
-    tables, settings = _asked(config, assignments, labels, image_size)
-    request = request_from(tables, {**options, "settings": settings, "evaluators": evaluators or None})
+    options["evaluators"] = evaluators or None
+    tables, settings = _asked(config, assignments, labels, image_size, recipe, options)
+    request = request_from(tables, {**options, "settings": settings})
 
     from .core import pipeline, sorting
     from .core.interfaces import Place
@@ -166,12 +170,18 @@ def run(
 
 
 def _asked(
-    config: Path | None, assignments: tuple[str, ...], labels: str | None, image_size: str | None
-) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
-    """The tables of the configuration file, and the settings that win over them."""
+    config: Path | None, assignments: tuple[str, ...], labels: str | None, image_size: str | None,
+    recipe: str | None, options: dict[str, Any],
+) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:  # fmt: skip
+    """The tables of recipe and configuration file, and the settings that win over them."""
     from .core import config as configs
 
     tables = configs.read_toml(config) if config else {}
+    if recipe is not None:
+        from .core import recipe as recipes
+        from .core.registry import installed
+
+        tables = recipes.apply(installed().recipe(recipe), tables, options)
     settings = configs.parse_assignments(assignments)
     for key, value in (("labels", labels), ("image_size", image_size)):
         if value is not None:
@@ -210,7 +220,7 @@ def _show_outcome(outcome: Any) -> None:
 def compare(
     assignments: tuple[str, ...], config: Path | None, data_root: Path, download: bool, cache: Path | None,
     out: Path | None, overwrite: bool, snapshot_seconds: float, quiet: bool, labels: str | None,
-    image_size: str | None, evaluators: tuple[str, ...], **options: Any,
+    image_size: str | None, evaluators: tuple[str, ...], recipe: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Run every encoder with every clusterer over several seeds, and write a table of the scores.
 
@@ -226,8 +236,9 @@ def compare(
     from .core.errors import TrainingFailed
     from .core.interfaces import Place
 
-    tables, settings = _asked(config, assignments, labels, image_size)
-    overrides = {**options, "settings": settings, "evaluators": evaluators or None}
+    options["evaluators"] = evaluators or None
+    tables, settings = _asked(config, assignments, labels, image_size, recipe, options)
+    overrides = {**options, "settings": settings}
     folder, table = comparison.compare(
         comparison.comparison_from(tables, overrides),
         Place(Path(os.path.expanduser(data_root)), download, cache, quiet),
@@ -314,9 +325,9 @@ def export(
 @click.argument("kind", required=False, metavar="[KIND]")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")
 def list_components(kind: str | None, as_json: bool) -> None:
-    """What is installed: encoders, clusterers, evaluators, data sets, third parties' included.
+    """What is installed: encoders, clusterers, evaluators, data sets, recipes, third parties' included.
 
-    KIND is encoder, clusterer, evaluator or dataset.
+    KIND is encoder, clusterer, evaluator, dataset or recipe.
     """
     from .core import listing
     from .core.errors import unknown
@@ -324,8 +335,8 @@ def list_components(kind: str | None, as_json: bool) -> None:
 
     if kind is not None:
         singular = kind.removesuffix("s")
-        if singular not in KINDS:
-            raise unknown("kind of component", kind, KINDS)
+        if singular not in (*KINDS, "recipe"):
+            raise unknown("kind of component", kind, (*KINDS, "recipe"))
         kind = singular
     registry = installed()
     if as_json:
@@ -338,15 +349,20 @@ def list_components(kind: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), help="Where a name stands for several kinds.")
 def info(name: str, kind: str | None) -> None:
-    """A component's settings, with type, default and help, its presets and its paper."""
+    """A component's settings, with type, default and help, its presets and its paper; a recipe's file."""
     from .core import listing
     from .core.errors import unknown
     from .core.registry import installed
 
     registry = installed()
     entries = [e for e in registry.entries(kind) if e.component.name == name]
+    recipes = {e.recipe.name: e.recipe for e in registry.recipes()} if kind is None else {}
+    if not entries and name in recipes:
+        click.echo(recipes[name].path.read_text(encoding="utf-8"), nl=False)
+        return
     if not entries:
-        raise unknown(kind or "component", name, {e.component.name for e in registry.entries(kind)})
+        names = {e.component.name for e in registry.entries(kind)} | set(recipes)
+        raise unknown(kind or "component", name, names)
     for found in sorted({e.kind for e in entries}, key=KINDS.index):
         listing.show_settings(registry, found, name)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .augmentation import random_affine
-    from .component import Component
+    from .component import Component, Recipe
     from .config import setting
     from .console import progress
     from .data import Data, Size, Truth, truth_of
@@ -60,6 +60,7 @@ _WHERE = {
     "Mapped": "mapped",
     "Place": "interfaces",
     "Preparation": "preparation",
+    "Recipe": "component",
     "progress": "console",
     "Result": "interfaces",
     "Run": "run",
@@ -81,6 +82,7 @@ __all__ = [
     "Mapped",
     "Place",
     "Preparation",
+    "Recipe",
     "Result",
     "Run",
     "Size",

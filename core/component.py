@@ -4,10 +4,29 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 KINDS = ("encoder", "clusterer", "evaluator", "dataset")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_FORM = "use lower case letters and digits, words joined by hyphens"
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run as settings alone: a TOML file as ``--config`` takes it, run by name.
+
+    name: as a component's. path: the file; its table ``recipe`` may hold ``summary`` and ``source``.
+
+    Raises ValueError for a name of another form.
+    """
+
+    name: str
+    path: Path
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ValueError(f"recipe name {self.name!r}: {_FORM}")
 
 
 @dataclass(frozen=True)
@@ -34,8 +53,6 @@ class Component:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise ValueError(
-                f"component name {self.name!r}: use lower case letters and digits, words joined by hyphens"
-            )
+            raise ValueError(f"component name {self.name!r}: {_FORM}")
         if not _TARGET.fullmatch(self.target):
             raise ValueError(f"component {self.name}: target {self.target!r} is not 'module:Class'")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 import pluggy
 
-from .component import Component
+from .component import Component, Recipe
 
 if TYPE_CHECKING:
     import click
@@ -54,6 +54,12 @@ def deepclust_evaluators() -> Iterable[Component]:
 @hookspec
 def deepclust_datasets() -> Iterable[Component]:
     """Offer data sets: ``yield Component("digits", "package.module:Digits", "bundled digits")``."""
+    return ()
+
+
+@hookspec
+def deepclust_recipes() -> Iterable[Recipe]:
+    """Offer runs by name: ``yield Recipe("my-photos", Path(__file__).parent / "my-photos.toml")``."""
     return ()
 
 

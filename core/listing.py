@@ -6,7 +6,9 @@ import sys
 from typing import Any
 
 from . import config as configs
-from .registry import Registry
+from . import recipe as recipes
+from .errors import DeepclustError
+from .registry import RecipeEntry, Registry
 
 
 def as_json(registry: Registry, kind: str | None) -> dict[str, Any]:
@@ -24,6 +26,16 @@ def as_json(registry: Registry, kind: str | None) -> dict[str, Any]:
                 "supervised": e.component.supervised,
             }
             for e in registry.entries(kind)
+        ],
+        "recipes": [
+            {
+                "name": e.recipe.name,
+                "plugin": e.plugin,
+                "distribution": e.distribution,
+                "version": e.version,
+                **_about(e),
+            }
+            for e in _recipes(registry, kind)
         ],
         "failures": [vars(f) for f in registry.failures],
     }
@@ -43,6 +55,11 @@ def show_components(registry: Registry, kind: str | None) -> None:
         summary = e.component.summary + (" (learns from labels)" if e.component.supervised else "")
         plugin = e.plugin if e.plugin == e.distribution else f"{e.plugin} ({e.distribution})"
         table.add_row(e.kind, e.component.name, plugin, e.version, summary)
+    for r in _recipes(registry, kind):
+        about = _about(r)
+        source = f" ({about['source']})" if about["source"] else ""
+        plugin = r.plugin if r.plugin == r.distribution else f"{r.plugin} ({r.distribution})"
+        table.add_row("recipe", r.recipe.name, plugin, r.version, about["summary"] + source)
     console.print(table, highlight=False, markup=False)
     for f in registry.failures:
         console.print(
@@ -50,6 +67,19 @@ def show_components(registry: Registry, kind: str | None) -> None:
             markup=False,
             soft_wrap=True,
         )
+
+
+def _recipes(registry: Registry, kind: str | None) -> list[RecipeEntry]:
+    return registry.recipes() if kind in (None, "recipe") else []
+
+
+def _about(entry: RecipeEntry) -> dict[str, str]:
+    """Summary and source of a recipe; a file that cannot be read says so in their place."""
+    try:
+        found = recipes.about(entry.recipe)
+    except DeepclustError as error:
+        return {"summary": str(error), "source": ""}
+    return {key: str(found.get(key, "")) for key in ("summary", "source")}
 
 
 def show_settings(registry: Registry, kind: str, name: str) -> None:

@@ -8,14 +8,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import Any, TypeVar
 
 import pluggy
 
 from . import hooks
-from .component import KINDS, Component
+from .component import KINDS, Component, Recipe
 from .errors import BrokenPlugin, unknown
 
+T = TypeVar("T")
+Offered = TypeVar("Offered", "Entry", "RecipeEntry")
 GROUP = "deepclust"
 BLOCK = "DEEPCLUST_BLOCK"
 FAULTS = (Exception, SystemExit)  # a plugin may fail in any way; the rest must go on
@@ -27,6 +29,16 @@ class Entry:
 
     kind: str
     component: Component
+    plugin: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class RecipeEntry:
+    """A recipe with where it comes from."""
+
+    recipe: Recipe
     plugin: str
     distribution: str
     version: str
@@ -52,6 +64,7 @@ class Registry:
     def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
         self.failures: list[Failure] = []
         self._entries: list[Entry] = []
+        self._recipes: list[RecipeEntry] = []
         self._manager = pluggy.PluginManager(hooks.PROJECT)
         self._manager.add_hookspecs(hooks)
         blocked = {name.strip() for name in os.environ.get(BLOCK, "").split(",")}
@@ -71,7 +84,11 @@ class Registry:
                 offered = [
                     Entry(kind, component, point.name, distribution, version)
                     for kind in KINDS
-                    for component in self._offers(plugin, kind)
+                    for component in self._offers(plugin, f"{kind}s", Component)
+                ]
+                recipes = [
+                    RecipeEntry(recipe, point.name, distribution, version)
+                    for recipe in self._offers(plugin, "recipes", Recipe)
                 ]
             except BaseException:
                 if self._manager.get_name(plugin) == name:
@@ -81,16 +98,17 @@ class Registry:
             self.failures.append(Failure(point.name, distribution, _reason(error)))
         else:
             self._entries += offered
+            self._recipes += recipes
 
-    def _offers(self, plugin: object, kind: str) -> list[Component]:
-        caller = getattr(self._manager.hook, f"deepclust_{kind}s")
-        offers: list[Component] = []
+    def _offers(self, plugin: object, what: str, wanted: type[T]) -> list[T]:
+        caller = getattr(self._manager.hook, f"deepclust_{what}")
+        offers: list[T] = []
         for impl in caller.get_hookimpls():
             if impl.plugin is plugin:
                 offers += impl.function()
         for offer in offers:
-            if not isinstance(offer, Component):
-                raise TypeError(f"deepclust_{kind}s yields {offer!r}, which is not a Component")
+            if not isinstance(offer, wanted):
+                raise TypeError(f"deepclust_{what} yields {offer!r}, which is not a {wanted.__name__}")
         return offers
 
     def entries(self, kind: str | None = None) -> list[Entry]:
@@ -112,6 +130,20 @@ class Registry:
             raise unknown(kind, name, {e.component.name for e in self.entries(kind)}, advice)
         return self._only(entries, f"{kind} '{name}' is offered by")
 
+    def recipes(self) -> list[RecipeEntry]:
+        """The recipes, sorted by name."""
+        return sorted(self._recipes, key=lambda e: (e.recipe.name, e.plugin))
+
+    def recipe(self, name: str) -> Recipe:
+        """The one recipe of that name.
+
+        Raises UnknownName with the nearest name, or BrokenPlugin where two plugins offer it.
+        """
+        found = [e for e in self._recipes if e.recipe.name == name]
+        if not found:
+            raise unknown("recipe", name, {e.recipe.name for e in self._recipes})
+        return self._only(found, f"recipe '{name}' is offered by").recipe
+
     def reader(self, ending: str) -> Entry | None:
         """The data set that reads paths of an ending (``"/"`` for folders), None where none does.
 
@@ -120,10 +152,11 @@ class Registry:
         entries = [e for e in self.entries("dataset") if ending in e.component.reads]
         return self._only(entries, f"'{ending}' is read by") if entries else None
 
-    def _only(self, entries: list[Entry], what: str) -> Entry:
+    def _only(self, entries: list[Offered], what: str) -> Offered:
         if len(entries) > 1:
             who = " and ".join(f"plugin '{e.plugin}' ({e.distribution} {e.version})" for e in entries)
-            plugins, distributions = ([getattr(e, of) for e in entries] for of in ("plugin", "distribution"))
+            plugins: list[str] = [e.plugin for e in entries]
+            distributions: list[str] = [e.distribution for e in entries]
             choices = plugins if len({*plugins}) == len(plugins) else distributions
             ways = " or ".join(f"{BLOCK}={choice}" for choice in dict.fromkeys(choices))
             raise BrokenPlugin(f"{what} {who}; leave one out by setting {ways}")
