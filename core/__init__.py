@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .augmentation import random_affine
+    from .augmentation import Augmentation, Sometimes, random_affine, scan_strong_view, simclr_view
     from .component import Component, Recipe
     from .config import setting
     from .console import progress
@@ -46,7 +46,11 @@ _WHERE = {
     "InvalidSetting": "errors",
     "has_ability": "interfaces",
     "hookimpl": "hooks",
+    "Augmentation": "augmentation",
     "random_affine": "augmentation",
+    "scan_strong_view": "augmentation",
+    "simclr_view": "augmentation",
+    "Sometimes": "augmentation",
     "assign": "inference",
     "embed": "inference",
     "evaluating": "inference",
@@ -67,6 +71,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "Augmentation",
     "Augments",
     "Clusterer",
     "Component",
@@ -86,6 +91,7 @@ __all__ = [
     "Result",
     "Run",
     "Size",
+    "Sometimes",
     "Truth",
     "assign",
     "embed",
@@ -94,7 +100,9 @@ __all__ = [
     "hookimpl",
     "progress",
     "random_affine",
+    "scan_strong_view",
     "setting",
+    "simclr_view",
     "truth_of",
 ]
 

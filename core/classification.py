@@ -1,0 +1,210 @@
+"""Encoders that learn from labels: a head for the classes, cross-entropy, and a validation share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .augmentation import random_affine
+from .data import Data, Size
+from .engine import Batch, Batches, Trainer, Updater, report
+from .engine.extensions import WRITER, BestSnapshot, Extension
+from .errors import InvalidData, InvalidSetting
+from .inference import evaluating
+from .interfaces import Encoder
+from .run import Run
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """The samples of ``data`` at ``places`` (M,), with their classes ``y`` (M,) int64 on the device."""
+
+    data: Data
+    places: Tensor
+    y: Tensor
+    n_classes: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where ``batch`` delivers."""
+        return self.data.device
+
+    @property
+    def x(self) -> Tensor:
+        """The values of all of ``data``."""
+        return self.data.x
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def batch(self, index: Tensor) -> Tensor:
+        """The samples at ``index`` (B,), counted among the M.  # (B, *shape)"""
+        return self.data.batch(self.places[index])
+
+    def take(self, index: Tensor) -> Labelled:
+        """Those at ``index`` (B,) of the M."""
+        places, y = index.to(self.places.device), index.to(self.y.device)
+        return replace(self, places=self.places[places], y=self.y[y])
+
+    def split(self, share: float, seed: int) -> tuple[Labelled, Labelled | None]:
+        """What to train on, at least two samples, and a ``share`` of all that is held back, if any."""
+        n = len(self)
+        held = min(max(1, round(share * n)), n - 2) if share else 0
+        if held < 1:
+            return self, None
+        order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+        return self.take(order[held:].sort().values), self.take(order[:held].sort().values)
+
+
+def labelled(data: Data, name: str) -> Labelled:
+    """The samples whose class is known; those labelled -1 are left out.
+
+    name: of the encoder that asks. Raises InvalidData where there are no labels, or fewer than two
+    classes among them.
+    """
+    truth = data.truth
+    if truth is None or not (truth.labels >= 0).any():
+        raise InvalidData(
+            f"encoder '{name}' learns from labels, and there are none in {data.description}: give them as y "
+            "in a .npz file or with --labels, or take an encoder that needs none, such as sdae."
+        )
+    places = np.flatnonzero(truth.labels >= 0)
+    y = truth.labels[places]
+    if len(np.unique(y)) < 2:
+        raise InvalidData(
+            f"encoder '{name}' learns to tell classes apart, and the labels of {data.description} name only "
+            "one; label samples of at least two classes."
+        )
+    where = torch.from_numpy(places).to(data.x.device)
+    n_classes = max(len(truth.names), int(y.max()) + 1)
+    return Labelled(data, where, torch.from_numpy(y).to(data.device), n_classes)
+
+
+class Head(nn.Module):
+    """A dense layer to the classes, whose number is known when it is trained or loaded; 0 before."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(0, features))
+        self.bias = nn.Parameter(torch.empty(0))
+
+    def resize(self, n_classes: int) -> None:
+        """New weights for so many classes, uniform within 1/sqrt(features) of 0."""
+        features, bound = self.weight.shape[1], 1 / math.sqrt(self.weight.shape[1])
+        self.weight = nn.Parameter(self.weight.new_empty(n_classes, features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(self.bias.new_zeros(n_classes))
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Codes (B, D) to the classes' logits (B, classes)."""
+        return F.linear(z, self.weight, self.bias)
+
+    def _load_from_state_dict(self, state: dict[str, Tensor], prefix: str, *others: Any) -> None:
+        saved = state.get(f"{prefix}weight")
+        if saved is not None and saved.ndim == 2 and saved.shape[0] != self.weight.shape[0]:
+            self.resize(saved.shape[0])
+        super()._load_from_state_dict(state, prefix, *others)
+
+
+class Classifier(Encoder):
+    """An encoder of images that is trained through a ``head`` on its codes.
+
+    A subclass names itself in ``name``, sets ``latent_dim`` and ``head`` in ``__init__``, and calls
+    ``learn_classes`` in ``fit``; its config has ``shift`` and ``rotation``.
+    """
+
+    name: ClassVar[str]
+    head: Head
+
+    def __init__(self, config: Any, shape: Size) -> None:
+        super().__init__(config, shape)
+        if len(shape) != 3:
+            raise InvalidData(
+                f"encoder '{self.name}' takes images (channels, height, width), and a sample of these data "
+                f"has the shape {shape}; take an encoder of rows, such as sdae."
+            )
+        self.config, self.shape = config, shape
+
+    def logits(self, x: Tensor) -> Tensor:
+        """The classes' logits (B, classes) of samples (B, *shape); no classes before training."""
+        scores: Tensor = self.head(self(x))
+        return scores
+
+    def augment(self, x: Tensor) -> Tensor:
+        """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
+        c = self.config
+        return random_affine(x, c.shift, c.rotation) if c.shift or c.rotation else x
+
+    def learn_classes(
+        self,
+        known: Labelled,
+        optimizer: Optimizer,
+        run: Run,
+        *,
+        epochs: int,
+        batch_size: int,
+        validation: float,
+        keep_best: bool,
+        extensions: Sequence[Extension] = (),
+    ) -> Trainer:
+        """Train all of it with cross-entropy, in a stage ``train``.
+
+        validation: the share of the samples held back; their loss and accuracy are reported after each
+        epoch. keep_best: end with the weights of the epoch whose validation loss was least.
+        Raises InvalidSetting where there is no share to choose by.
+        """
+        if keep_best and not validation:
+            raise InvalidSetting(
+                "encoder.keep_best chooses by the validation loss: set encoder.validation above 0, say 0.1."
+            )
+        seen, held = known.split(validation, run.seed_for("train/validation"))
+        self.train()
+
+        def loss(batch: Batch) -> Tensor:
+            scores, y = self.logits(self.augment(batch.x)), seen.y[batch.index]
+            report({"accuracy": _accuracy(scores, y)})
+            return F.cross_entropy(scores.float(), y)
+
+        batches = Batches(seen, batch_size, run.seed_for("train/batches"))
+        updater = Updater(batches, self, optimizer, loss, autocast=run.autocast)
+        more = list(extensions)
+        if held is not None:
+            more.append(Validation(self, held, batch_size, run.autocast))
+            if keep_best:
+                more.append(BestSnapshot("validation/loss", restore=True))
+        return run.train("train", updater, (run.scaled(epochs), "epoch"), more)
+
+
+class Validation(Extension):
+    """Reports the loss and accuracy of a classifier on held-back samples, at the end of each epoch."""
+
+    trigger = (1, "epoch")
+    priority = WRITER
+
+    def __init__(self, model: Classifier, held: Labelled, batch_size: int, autocast: Any) -> None:
+        self.model, self.held, self.autocast = model, held, autocast
+        self.batches = Batches(held, batch_size, 0, shuffle=False)
+
+    def __call__(self, trainer: Trainer) -> None:
+        context: AbstractContextManager[Any] = self.autocast()
+        loss = accuracy = torch.zeros((), device=self.held.device)
+        with evaluating(self.model), context:
+            for i in range(len(self.batches)):
+                batch = self.batches[i]
+                scores, y = self.model.logits(batch.x), self.held.y[batch.index]
+                loss = loss + F.cross_entropy(scores.float(), y, reduction="sum")
+                accuracy = accuracy + _accuracy(scores, y) * len(y)
+        n = len(self.held)
+        report({"validation/loss": loss / n, "validation/accuracy": accuracy / n})
+
+
+def _accuracy(scores: Tensor, y: Tensor) -> Tensor:
+    return (scores.argmax(dim=1) == y).float().mean()
