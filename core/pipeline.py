@@ -83,6 +83,12 @@ def run(
     folder = out or Path("runs") / _default_name(plan, asked)
     precision = devices.choose_precision(request.precision, device)
     record = record_of(plan, data, asked, device, precision)
+    devices.prepare(device)
+    work = Run(
+        folder, request.seed, device, precision, request.epochs_scale, snapshot_seconds,
+        quiet, registry=registry,
+    )  # fmt: skip
+    encoder = _make_encoder(plan, data, work)
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
@@ -94,15 +100,10 @@ def run(
         if data.skipped:
             say(f"  {len(data.skipped)} files could not be read: see '{folder / results.SKIPPED}'")
         say(f"  going on in '{folder}'" if earlier else f"  writing to '{folder}'")
-        devices.prepare(device)
-        work = Run(
-            folder, request.seed, device, precision, request.epochs_scale, snapshot_seconds,
-            quiet, registry=registry,
-        )  # fmt: skip
         try:
             if encoder_folder is not None:
                 _share(folder / "encoder", encoder_folder)
-            n_clusters, scores = _carry_out(plan, data.to(device), asked, evaluators, record, work)
+            n_clusters, scores = _carry_out(plan, encoder, data.to(device), asked, evaluators, record, work)
             scores["resumed"] = earlier is not None
             write_json(folder / "scores.json", scores)
             last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
@@ -112,8 +113,16 @@ def run(
     return Outcome(folder, scores)
 
 
+def _make_encoder(plan: Plan, data: Data, work: Run) -> Encoder:
+    """The encoder as it begins; it may refuse the shape of the samples."""
+    checkpoint.seed_everything(work.child("encoder").seed_for("weights"))
+    encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape)
+    return encoder.to(work.device)
+
+
 def _carry_out(
     plan: Plan,
+    encoder: Encoder,
     data: Data,
     asked: int | tuple[int, int],
     evaluators: Mapping[str, Any],
@@ -125,8 +134,6 @@ def _carry_out(
     hidden = data.seal()
 
     run_encoder = work.child("encoder")
-    checkpoint.seed_everything(run_encoder.seed_for("weights"))
-    encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape).to(work.device)
     with phase("training the encoder"):
         encoder.fit(data if supervised else hidden, run_encoder)
     encoded = time.perf_counter()

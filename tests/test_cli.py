@@ -103,6 +103,10 @@ BAD = {
     "out is a file": (["run", "--out", "notes.txt"], "cannot write to 'notes.txt'"),
     "out below a file": (["run", "--out", "notes.txt/a/b"], "cannot write to 'notes.txt/a/b'"),
     "out has a file": (["run", "--out", "."], "is not empty and holds no run"),
+    "rows for images": (
+        ["run", "--data", "good.npz", "--clusters", "3", "--encoder", "cae"],
+        "needs images (C, H, W)",
+    ),
     "snapshots": (["run", "--snapshot-seconds", "-1"], "-1"),
 }
 

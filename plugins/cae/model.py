@@ -1,0 +1,225 @@
+"""The convolutional autoencoder: its network, whose size follows from settings, and its training."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...core import Data, Encoder, InvalidData, InvalidSetting, Run, Size, embed, random_affine, setting
+from ...core.engine import Batch, Updater, make_optimizer
+from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cosine
+from .noise import NoiseName, add_noise
+
+CHUNK_VALUES = 2**22  # of samples whose range is looked at in one go
+
+
+@dataclass(frozen=True)
+class CAEConfig:
+    filters: tuple[int, ...] = setting(
+        (16, 32, 64), "widths of the 3x3 convolutions, each pooled by 2", low=1
+    )
+    bridge: Literal["dense", "gap"] = setting(
+        "dense", "from maps to code: dense through the hidden layer, or global average pooling"
+    )
+    hidden: int = setting(128, "width of the dense bridge's hidden layer", low=1)
+    latent_dim: int = setting(10, "dimensions of the code", low=1)
+    decoder: tuple[int, ...] = setting(
+        (), "widths that the decoder's 3x3 convolutions start from, each doubling the sides; "
+        "empty: the mirrored filters", low=1,
+    )  # fmt: skip
+    output: Literal["sigmoid", "linear"] = setting("sigmoid", "sigmoid for data from 0 to 1, or linear")
+    loss: Literal["mse", "bce"] = setting("mse", "mean squared error, or binary cross-entropy")
+    noise: NoiseName = setting("none", "noise on the samples that are to be reconstructed without it")
+    noise_amount: float = setting(
+        0.2,
+        "gaussian: standard deviation (linear output: in root mean squares of the data); "
+        "mask: share set to 0",
+        low=0,
+        high=1,
+    )
+    shift: float = setting(0.0, "shift samples at random by up to this share of a side", low=0, high=0.5)
+    rotation: float = setting(0.0, "turn samples at random by up to this many degrees", low=0, high=180)
+    epochs: int = setting(20, "epochs", low=1)
+    batch_size: int = setting(64, "samples in a batch", low=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser")
+    lr: float = setting(3e-3, "learning rate", low=0)
+    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
+    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
+    keep_best: bool = setting(True, "end with the weights of the epoch whose training loss was least")
+    code_scale: float | None = setting(
+        5.0, "root of the codes' total variance after training; none: as trained", low=0
+    )
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "fast": {},
+        "tutorial": {
+            "filters": (16, 8, 8),
+            "hidden": 128,
+            "latent_dim": 10,
+            "shift": 0.0,
+            "rotation": 0.0,
+            "epochs": 20,
+            "batch_size": 32,
+            "lr": 1e-3,
+            "schedule": "constant",
+            "code_scale": None,
+        },
+        "denoise": {
+            "filters": (16, 32, 64, 128),
+            "bridge": "gap",
+            "decoder": (32, 32, 16),
+            "loss": "bce",
+            "noise": "gaussian",
+            "noise_amount": 0.5,
+            "shift": 0.0,
+            "rotation": 0.0,
+            "epochs": 30,
+            "batch_size": 256,
+            "lr": 1e-3,
+        },
+    }
+
+
+class CAE(Encoder):
+    """Convolutional autoencoder for images (C, H, W) of any size (Masci et al. 2011; Guo et al. 2017).
+
+    Encoder: for each width of ``filters`` a 3x3 convolution, ReLU and 2x2 max-pooling; sides that are
+    odd are rounded up. Then a dense layer with ReLU and one to the code, or the maps' means and one.
+
+    Decoder: one dense layer with ReLU from the code to a map, then for each width of ``decoder``
+    nearest up-sampling by 2, cropped to the size that pooling came from, and a 3x3 convolution with
+    ReLU from that width to the next; the last gives the channels and no ReLU. The first map has the
+    sides that as many poolings would leave. Where ``decoder`` is empty it is the last filter, then the
+    filters backwards without the first: 16, 8, 8 gives 8, 8, 8, so convolutions 8-8, 8-8 and 8-C.
+
+    Raises InvalidData for samples that are no images, InvalidSetting for BCE on a linear output.
+    """
+
+    Config: ClassVar[type[CAEConfig]] = CAEConfig
+    scale: Tensor  # (), factor on the samples; not 1 only where the output is linear
+
+    def __init__(self, config: CAEConfig, shape: Size) -> None:
+        super().__init__(config, shape)
+        if len(shape) != 3:
+            raise InvalidData(
+                f"the encoder 'cae' needs images (C, H, W), but a sample has shape {tuple(shape)}; "
+                "the encoder 'sdae' takes samples of any shape."
+            )
+        if not config.filters:
+            raise InvalidSetting("encoder.filters is empty, but 'cae' needs at least one convolution.")
+        if config.loss == "bce" and config.output == "linear":
+            raise InvalidSetting("encoder.loss=bce needs probabilities, that is encoder.output=sigmoid.")
+        self.config, self.latent_dim = config, config.latent_dim
+        channels, *sides = shape
+        down = [channels, *config.filters]
+        up = list(config.decoder or (config.filters[-1], *config.filters[:0:-1]))
+        self.sizes = [tuple(math.ceil(s / 2**i) for s in sides) for i in range(len(up) + 1)]  # by poolings
+        self.start = (up[0], *self.sizes[-1])  # the decoder's first map
+        self.encoders = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs(down))
+        self.decoders = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs([*up, channels]))
+        width = config.filters[-1]
+        if config.bridge == "dense":
+            flat = width * math.prod(math.ceil(s / 2 ** len(config.filters)) for s in sides)
+            self.hidden = nn.Linear(flat, config.hidden)
+            width = config.hidden
+        self.code = nn.Linear(width, config.latent_dim)
+        self.spread = nn.Linear(config.latent_dim, math.prod(self.start))
+        self.register_buffer("scale", torch.ones(()))
+        for layer in (m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)):
+            nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+            nn.init.zeros_(layer.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes (B, D) of samples (B, C, H, W)."""
+        return self._encode(x * self.scale)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Samples (B, C, H, W) on the data's own scale from codes (B, D)."""
+        y = self._decode(z)
+        return y.sigmoid() if self.config.output == "sigmoid" else y / self.scale
+
+    def augment(self, x: Tensor) -> Tensor:
+        """Samples (B, C, H, W) shifted and turned at random, as far as the settings say."""
+        c = self.config
+        return random_affine(x, c.shift, c.rotation) if c.shift or c.rotation else x
+
+    def _encode(self, h: Tensor) -> Tensor:
+        h = h.to(memory_format=torch.channels_last)  # 1.5 to 2 times faster on CPUs
+        for layer in self.encoders:
+            h = F.max_pool2d(F.relu(layer(h)), 2, ceil_mode=True)
+        h = F.relu(self.hidden(h.flatten(1))) if self.config.bridge == "dense" else h.mean((2, 3))
+        with torch.autocast(h.device.type, enabled=False):  # in full precision for the clusterer
+            code: Tensor = self.code(h.float())
+        return code
+
+    def _decode(self, z: Tensor) -> Tensor:
+        """What the output's function is applied to: logits, or samples times ``scale``."""
+        h = F.relu(self.spread(z)).unflatten(1, self.start).to(memory_format=torch.channels_last)
+        for i, layer in enumerate(self.decoders):
+            h = layer(F.interpolate(h, self.sizes[-2 - i]))  # the nearest of sides rounded up is a crop
+            if i < len(self.decoders) - 1:
+                h = F.relu(h)
+        return h
+
+    def fit(self, data: Data, run: Run) -> Self:
+        """Learn to reconstruct the samples, without the noise that was put on them; stage ``reconstruct``.
+
+        Raises InvalidData for a sigmoid output and values outside 0 to 1.
+        """
+        c = self.config
+        if c.output == "sigmoid":
+            _check_range(data)
+        else:
+            self.scale.fill_(1 / math.sqrt(max(data.mean_square(), 1e-12)))
+        optimizer = make_optimizer(c.optimizer, self.parameters(), c.lr, momentum=c.momentum)
+        batches = run.batches(data, c.batch_size, "reconstruct")
+        extensions: list[Extension] = [LearningRate(cosine())] if c.schedule == "cosine" else []
+        if c.keep_best:
+            extensions.append(BestSnapshot("loss", restore=True))
+        updater = Updater(batches, self, optimizer, self.loss, autocast=run.autocast)
+        run.train("reconstruct", updater, (run.scaled(c.epochs), "epoch"), extensions)
+        if c.code_scale is not None:
+            self._rescale_code(c.code_scale, embed(self, data, autocast=run.autocast))
+        return self
+
+    def loss(self, batch: Batch) -> Tensor:
+        """How far reconstructions of noisy samples are from the samples, a mean over all values."""
+        c = self.config
+        x = self.augment(batch.x) * self.scale
+        y = self._decode(self._encode(add_noise(x, c.noise, c.noise_amount, clip=c.output == "sigmoid")))
+        if c.loss == "bce":
+            return F.binary_cross_entropy_with_logits(y.float(), x)
+        return F.mse_loss(y.float().sigmoid() if c.output == "sigmoid" else y.float(), x)
+
+    @torch.no_grad()
+    def _rescale_code(self, scale: float, z: Tensor) -> None:
+        """Give the codes (N, D) the total variance scale^2; the decoder is changed to match."""
+        factor = scale / z.var(0, correction=0).sum().sqrt().clamp_min(1e-6)
+        self.code.weight.mul_(factor)
+        self.code.bias.mul_(factor)
+        self.spread.weight.div_(factor)
+
+
+def pairs(widths: list[int]) -> list[tuple[int, int]]:
+    """Each width with the next."""
+    return list(zip(widths[:-1], widths[1:], strict=True))
+
+
+def _check_range(data: Data) -> None:
+    """Raise InvalidData for samples that a sigmoid cannot give."""
+    if data.x.dtype == torch.uint8:  # delivered from 0 to 1
+        return
+    rows = max(1, CHUNK_VALUES // math.prod(data.shape))
+    ranges = [torch.stack(data.slice(i, i + rows).aminmax()) for i in range(0, len(data), rows)]
+    low, high = (float(f(torch.stack(ranges)[:, i])) for i, f in enumerate((torch.amin, torch.amax)))
+    if low < 0 or high > 1:
+        raise InvalidData(
+            f"{data.description}: the values go from {low:g} to {high:g}, but a sigmoid output gives 0 to 1; "
+            "say -s encoder.output=linear."
+        )
