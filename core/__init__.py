@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .component import Component, Recipe
     from .config import setting
     from .console import progress
-    from .data import Data, Size, Truth, truth_of
+    from .data import Data, Size, Truth, arrange, tensor_over, truth_of
     from .errors import DeepclustError, InvalidData, InvalidSetting
     from .hooks import hookimpl
     from .inference import assign, embed, evaluating
@@ -40,6 +40,8 @@ _WHERE = {
     "Data": "data",
     "Size": "data",
     "Truth": "data",
+    "arrange": "data",
+    "tensor_over": "data",
     "truth_of": "data",
     "DeepclustError": "errors",
     "InvalidData": "errors",
@@ -93,6 +95,7 @@ __all__ = [
     "Size",
     "Sometimes",
     "Truth",
+    "arrange",
     "assign",
     "embed",
     "evaluating",
@@ -103,6 +106,7 @@ __all__ = [
     "scan_strong_view",
     "setting",
     "simclr_view",
+    "tensor_over",
     "truth_of",
 ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,6 +107,13 @@ class Data:
         """What an unsupervised ``fit`` is given: no truth, and no file names, which may tell it."""
         return replace(self, revealed=None, files=None, root=None, skipped=(), sealed=True)
 
+    def prepared_as(self, preparation: Preparation) -> Data:
+        """Data that ``preparation`` fits, standardised as it says."""
+        if preparation.mean is None:
+            return replace(self, prepared=preparation)
+        rows = torch.from_numpy(preparation.standardise(self.x.numpy()))
+        return replace(self, x=rows, prepared=preparation, mapped=None)
+
     def to(self, device: torch.device, budget: float = 0.5) -> Data:
         """The data for a device: moved there where they take at most ``budget`` of its free memory."""
         x = self.x
@@ -195,3 +203,23 @@ def truth_of(labels: np.ndarray, names: Sequence[str] | None = None) -> Truth:
     full = np.full(len(labels), -1, dtype=np.int64)
     full[~unlabelled] = codes
     return Truth(full, tuple(names) if names is not None else tuple(str(i) for i in ids))
+
+
+def tensor_over(array: np.ndarray) -> Tensor:
+    """A tensor over the same memory; nothing here writes to read-only arrays, which torch warns of."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(array)
+
+
+def arrange(x: Tensor, channels: str = "auto") -> Tensor:
+    """Rows (N, D) as they are, images (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W).
+
+    channels: where the axis of channels is, ``"first"``, ``"last"``, or ``"auto"``: last where that
+    axis is 1, 3 or 4 long.
+    """
+    if x.dim() == 3:
+        return x.unsqueeze(1)
+    if x.dim() == 4 and (channels == "last" or (channels == "auto" and x.shape[3] in (1, 3, 4))):
+        return x.permute(0, 3, 1, 2)
+    return x

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,17 +16,16 @@ import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, ClusterMixin, TransformerMixin
 from sklearn.utils import check_array, check_consistent_length, check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
-from torch import Tensor
 
 from . import bundle as bundles
 from . import config as configs
 from .bundle import Bundle
-from .data import Data, truth_of
+from .data import Data, arrange, tensor_over, truth_of
 from .device import choose_device
 from .errors import DeepclustError, InvalidData, InvalidSetting
 from .folder import read_record
 from .global_state import kept
-from .inference import assign, evaluating
+from .inference import assign, embed, evaluating
 from .interfaces import Place
 from .pipeline import run
 from .plan import Choices, Request, parse_clusters
@@ -132,7 +130,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         with kept(device), _folder(self.out) as folder:
             run(request, Place(Path()), folder, data=data, quiet=not self.verbose)
             self._take(bundles.load(folder, device))
-            self.embedding_, self.labels_ = self._look(data)
+            self.embedding_, self.labels_ = self._look(data.to(device))
         return self
 
     def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
@@ -141,19 +139,19 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     def predict(self, X: Any) -> np.ndarray:
         """The cluster of each sample, from 0.  # (n_samples,)"""
-        return self._on(X)[1]
+        with self._ready(X) as data:
+            return self._look(data)[1]
 
     def transform(self, X: Any) -> np.ndarray:
         """The code of each sample.  # (n_samples, n_features_out)"""
-        return self._on(X)[0]
+        with self._ready(X) as data:
+            return embed(self._bundle.encoder, data).cpu().numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The soft assignment of each sample, in rows that sum to 1.  # (n_samples, n_clusters)"""
-        codes, _ = self._on(X)
-        device, clusterer = self._bundle.centers.device, self._bundle.clusterer
-        with kept(device), evaluating(clusterer):
-            parts = [clusterer(rows.to(device)) for rows in torch.split(torch.from_numpy(codes), 65536)]
-            return torch.cat(parts).cpu().numpy()
+        with self._ready(X) as data, evaluating(clusterer := self._bundle.clusterer):
+            codes = embed(self._bundle.encoder, data)
+            return torch.cat([clusterer(rows) for rows in torch.split(codes, 65536)]).cpu().numpy()
 
     @classmethod
     def load(cls, run: str | Path, *, device: str = "auto") -> Self:
@@ -259,7 +257,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 raise InvalidData(f"X has shape {x.shape}; rows (n, d) or images (n, h, w[, c]) are needed.")
             if fitting:
                 self.n_features_in_ = math.prod(x.shape[1:])
-        data = Data(_samples(x), f"X, {len(x)} samples")
+        data = Data(arrange(tensor_over(x)), f"X, {len(x)} samples")
         return data if fitting else self._like_fitted(data)
 
     def _like_fitted(self, data: Data) -> Data:
@@ -271,9 +269,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 f"{data.description}: they are {given.dtype}, but the model was trained on {wanted.dtype}, "
                 "which means another scale; give them in that type, on the scale of the training."
             )
-        if wanted.mean is not None:
-            data = replace(data, x=torch.from_numpy(wanted.standardise(data.x.numpy())))
-        return replace(data, prepared=wanted)
+        return data.prepared_as(wanted)
 
     def _take(self, bundle: Bundle) -> None:
         """Become what a trained model says."""
@@ -283,28 +279,17 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         self._n_features_out = self.cluster_centers_.shape[1]
 
     def _look(self, data: Data) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (n, D) and labels (n,)."""
-        z, where = self._bundle.predict(data.to(self._bundle.centers.device))
+        """Codes (n, D) and labels (n,) of data on the model's device."""
+        z, where = self._bundle.predict(data)
         return z.cpu().numpy(), where.labels
 
-    def _on(self, X: Any) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (n, D) and labels (n,) of new samples."""
+    @contextmanager
+    def _ready(self, X: Any) -> Iterator[Data]:
+        """New samples on the model's device, and the process as a run computes."""
         check_is_fitted(self)
-        data = self._data(X, fitting=False)
-        with kept(self._bundle.centers.device):
-            return self._look(data)
-
-
-def _samples(x: np.ndarray) -> Tensor:
-    """Rows (N, D) or images (N, C, H, W) over the same memory."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # of arrays that are read-only: nothing writes here
-        tensor = torch.from_numpy(x)
-    if tensor.dim() == 3:
-        return tensor.unsqueeze(1)
-    if tensor.dim() == 4 and x.shape[3] in (1, 3, 4):
-        return tensor.permute(0, 3, 1, 2)
-    return tensor
+        data, device = self._data(X, fitting=False), self._bundle.centers.device
+        with kept(device):
+            yield data.to(device)
 
 
 def _plain(value: Any) -> Any:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from .data import Data, Size, Truth
@@ -153,10 +152,7 @@ class Dataset(ABC):
         dtype = data.preparation.dtype
         highest = float(data.x[:1024].max()) if dtype != "uint8" and len(data) else 0.0
         preparation.check(data.shape, dtype, highest, data.description)
-        if preparation.mean is None:
-            return replace(data, prepared=preparation)
-        rows = torch.from_numpy(preparation.standardise(data.x.numpy()))
-        return replace(data, x=rows, prepared=preparation, mapped=None)
+        return data.prepared_as(preparation)
 
 
 @runtime_checkable

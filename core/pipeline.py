@@ -26,7 +26,7 @@ from .console import phase, progress
 from .data import Data
 from .engine import checkpoint
 from .errors import InvalidData
-from .files import write_json, write_with
+from .files import replacing, write_json
 from .inference import assign, centers_of, distances, embed
 from .interfaces import Clusterer, Encoder, Place, Result
 from .plan import Plan, Request, resolve
@@ -157,7 +157,8 @@ def _carry_out(
         codes = z.cpu().numpy()
         results.write_labels(work.folder / results.LABELS, data, where, data.truth)
         results.write_examples(work.folder / results.EXAMPLES, data, where, n_clusters)
-        _save_array(work.folder / results.EMBEDDING, codes)
+        with replacing(work.folder / results.EMBEDDING) as file:
+            np.save(file, codes)
         if data.skipped:
             results.write_table(work.folder / results.SKIPPED, [data.key, "reason"], data.skipped)
         kept = {
@@ -237,14 +238,6 @@ def _share(link: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not link.exists():
         link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    def save(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.save(file, array)
-
-    write_with(path, save)
 
 
 def record_of(

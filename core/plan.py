@@ -192,13 +192,7 @@ def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Req
 
     Raises UnknownName or InvalidSetting.
     """
-    for part, table in tables.items():
-        if not isinstance(table, Mapping):
-            names = ", ".join(s.name for s in configs.describe(Choices))
-            raise InvalidSetting(
-                f"'{part}' is not a table in the configuration file; "
-                f"[run] takes {names}; [encoder], [clusterer] and [data] take settings."
-            )
+    check_tables(tables)
     in_file = tables.get("run", {})
     given = {k: v for k, v in overrides.items() if v is not None and k != "settings"}
     chosen = configs.build(Choices, {**in_file, **given}, "run")
@@ -206,3 +200,14 @@ def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Req
     for part, table in overrides.get("settings", {}).items():
         settings.setdefault(part, {}).update(table)
     return Request(**vars(chosen), settings=settings)
+
+
+def check_tables(tables: Mapping[str, Any], where: str = "the configuration file") -> None:
+    """Raise InvalidSetting where a value at the top of a file is no table."""
+    for part, table in tables.items():
+        if not isinstance(table, Mapping):
+            names = ", ".join(s.name for s in configs.describe(Choices))
+            raise InvalidSetting(
+                f"'{part}' is not a table in {where}; "
+                f"[run] takes {names}; [encoder], [clusterer] and [data] take settings."
+            )

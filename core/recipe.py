@@ -7,7 +7,7 @@ from typing import Any
 
 from . import config as configs
 from .component import Recipe
-from .errors import InvalidSetting
+from .plan import check_tables
 
 ABOUT = "recipe"  # the table that speaks of the recipe itself
 NAMED = ("encoder", "clusterer", "data")  # parts whose component the table ``run`` names
@@ -31,9 +31,8 @@ def apply(recipe: Recipe, tables: Mapping[str, Any], options: Mapping[str, Any])
     Raises DeepclustError where the recipe cannot be read, InvalidSetting where it is no table of tables.
     """
     below = {k: v for k, v in configs.read_toml(recipe.path).items() if k != ABOUT}
-    for part, table in (*below.items(), *tables.items()):
-        if not isinstance(table, Mapping):
-            raise InvalidSetting(f"'{part}' is not a table in the recipe or the configuration file.")
+    check_tables(below, f"the recipe '{recipe.name}'")
+    check_tables(tables)
     given = {k: v for k, v in options.items() if v is not None}
     asked = {**below.get("run", {}), **tables.get("run", {}), **given}
     for part in NAMED:

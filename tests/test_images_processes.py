@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -68,21 +69,28 @@ def same(a: Data, b: Data) -> bool:
 # Interrupted and killed
 
 
+@contextmanager
+def interrupted_after(count, decoded, monkeypatch):
+    """Ctrl-C when so many images were decoded."""
+    counting = decoding.decode
+
+    def decode(content, shape):
+        if len(decoded) == count:
+            raise KeyboardInterrupt
+        return counting(content, shape)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(decoding, "decode", decode)
+        yield
+
+
 @pytest.mark.parametrize("where", [1, 5, 11])
 def test_ctrl_c_keeps_what_was_decoded(where, decoded, monkeypatch):
     photos(12)
     monkeypatch.setattr(pool, "CHUNK_FILES", 1)
-    counting = decoding.decode
-
-    def interrupted(content, shape):
-        if len(decoded) == where:
-            raise KeyboardInterrupt
-        return counting(content, shape)
-
-    monkeypatch.setattr(decoding, "decode", interrupted)
-    with pytest.raises(KeyboardInterrupt, match=f"decoding, at {where} of 12 images"):
+    said = f"decoding, at {where} of 12 images"
+    with interrupted_after(where, decoded, monkeypatch), pytest.raises(KeyboardInterrupt, match=said):
         load()
-    monkeypatch.setattr(decoding, "decode", counting)
     data = load()
     assert len(decoded) == 12
     assert same(data, fresh())
@@ -197,17 +205,8 @@ def test_killed_before_the_pixels_were_on_the_disk(decoded):
 def test_killed_after_a_part_was_moved_to_another_part(decoded, monkeypatch):
     photos(12)
     monkeypatch.setattr(pool, "CHUNK_FILES", 1)
-    counting = decoding.decode
-
-    def interrupted(content, shape):
-        if len(decoded) == 8:
-            raise KeyboardInterrupt
-        return counting(content, shape)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(decoding, "decode", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            load()
+    with interrupted_after(8, decoded, monkeypatch), pytest.raises(KeyboardInterrupt):
+        load()
     added()
     with monkeypatch.context() as patch:
 

@@ -11,7 +11,7 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
-from ...core import Data, Dataset, InvalidData, Mapped, Place, setting, truth_of
+from ...core import Data, Dataset, InvalidData, Mapped, Place, arrange, setting, tensor_over, truth_of
 
 SAMPLES = ("x", "X", "data", "images")
 LABELS = ("y", "Y", "labels", "target")
@@ -63,7 +63,9 @@ class Array(Dataset):
             raise InvalidData(f"'{path}': there are {len(x)} samples but {count} labels.")
         truth = None if y is None else truth_of(y)
         kept = isinstance(x, np.memmap) and x.dtype in (np.uint8, np.float32)  # else it was copied
-        mapped = Mapped(x, lambda rows: _tensor(rows, str(path), self.config.channels)) if kept else None
+        mapped = (
+            Mapped(x, lambda rows: arrange(torch.from_numpy(rows), self.config.channels)) if kept else None
+        )
         return Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth, mapped=mapped)
 
     def _read(self, path: Path) -> np.ndarray:
@@ -143,18 +145,4 @@ def _tensor(x: np.ndarray, path: str, channels: str) -> torch.Tensor:
         x = x.astype(np.float32)
     if not x.flags.writeable and not isinstance(x, np.memmap):
         x = x.copy()
-    tensor = _without_warning(x)
-    if tensor.dim() == 3:
-        return tensor.unsqueeze(1)
-    if tensor.dim() == 4 and (channels == "last" or (channels == "auto" and x.shape[3] in (1, 3, 4))):
-        return tensor.permute(0, 3, 1, 2)
-    return tensor
-
-
-def _without_warning(x: np.ndarray) -> torch.Tensor:
-    """A tensor over the same memory; torch warns of read-only maps, which nothing here writes to."""
-    import warnings
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(x)
+    return arrange(tensor_over(x), channels)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import sys
-import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import numpy as np
-import torch
 
 from ...core import (
     Data,
@@ -25,6 +23,7 @@ from ...core import (
     Preparation,
     Truth,
     setting,
+    tensor_over,
     truth_of,
 )
 from . import cache, decoding
@@ -118,7 +117,7 @@ class Images(Dataset):
             skipped = [(shown(index.names[i]), index.reasons[i]) for i in np.flatnonzero(~decoded).tolist()]
             _check_skipped(skipped, len(decoded), self.config.max_skipped, where)
             array = np.memmap(pixels, np.uint8, "r", shape=(n, *shape))
-            mapped, x = Mapped(array), _tensor(array)
+            mapped, x = Mapped(array), tensor_over(array)
         files = [shown(name) for name, good in zip(index.names, decoded.tolist(), strict=True) if good]
         kind = "grey" if shape[0] == 1 else "RGB"
         lost = f", {len(skipped)} unreadable left out" if skipped else ""
@@ -188,9 +187,3 @@ def _classes(files: Sequence[str], where: str) -> Truth:
         )
     codes = {name: code for code, name in enumerate(names)}
     return truth_of(np.array([-1 if f is None else codes[f] for f in folders]), names)
-
-
-def _tensor(array: np.memmap) -> torch.Tensor:
-    """A tensor over the same memory; torch warns of read-only maps, which nothing here writes to."""
-    with warnings.catch_warnings(action="ignore", category=UserWarning):
-        return torch.from_numpy(array)
