@@ -28,10 +28,13 @@ def setting(
 ) -> Any:
     """A field of a component's ``Config``: its default, one line of help, and its inclusive range.
 
+    default: ``{}`` for settings of another component, whose type is ``Mapping[str, Any]``.
     component: the kind, where the value is the name of another component; it is looked up before
     anything is trained.
     """
     metadata = {"help": help, "low": low, "high": high, "component": component}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -49,7 +52,12 @@ def describe(config: type[Any]) -> list[Setting]:
     """The settings of a ``Config``, in their order."""
     hints = typing.get_type_hints(config)
     return [
-        Setting(f.name, type_name(hints[f.name]), f.default, f.metadata.get("help", ""))
+        Setting(
+            f.name,
+            type_name(hints[f.name]),
+            None if f.default is dataclasses.MISSING else f.default,
+            f.metadata.get("help", ""),
+        )
         for f in dataclasses.fields(config)
     ]
 
@@ -80,10 +88,15 @@ def build(config: type[T], values: Mapping[str, Any], part: str) -> T:
             raise unknown(f"preset of {part}", name, bundles)
         chosen.update(bundles[name])
     known = [*fields, "preset"] if bundles else list(fields)
-    for key, value in given.items():
-        if key not in fields:
+    for key, value in sorted(given.items(), key=lambda item: "." in item[0]):
+        outer, dot, inner = key.partition(".")
+        if dot and is_mapping(hints.get(outer)):  # -s encoder.backbone_settings.width=32
+            chosen[outer] = {**chosen.get(outer, {}), inner: value}
+        elif key in fields:
+            converted = convert(value, hints[key], f"{part}.{key}")
+            chosen[key] = {**chosen.get(key, {}), **converted} if is_mapping(hints[key]) else converted
+        else:
             raise unknown("setting", f"{part}.{key}", [f"{part}.{name}" for name in known])
-        chosen[key] = convert(value, hints[key], f"{part}.{key}")
     for key, value in chosen.items():
         low, high = fields[key].metadata.get("low"), fields[key].metadata.get("high")
         numbers = value if isinstance(value, tuple) else (value,)
@@ -91,6 +104,11 @@ def build(config: type[T], values: Mapping[str, Any], part: str) -> T:
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 _check_range(number, low, high, f"{part}.{key}")
     return config(**chosen)
+
+
+def is_mapping(hint: Any) -> bool:
+    """Whether a setting's type is that of another component's settings."""
+    return typing.get_origin(hint) is Mapping
 
 
 def _check_range(number: float, low: float | None, high: float | None, name: str) -> None:
@@ -108,6 +126,10 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     Raises InvalidSetting where it does not.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if is_mapping(hint):
+        if isinstance(value, Mapping):
+            return dict(value)
+        raise InvalidSetting(f"{name} is '{value}', but it takes settings: say {name}.SETTING=VALUE.")
     if origin in (typing.Union, types.UnionType):
         if type(None) in arguments and (value is None or value in ("none", "None", "")):
             return None
@@ -173,6 +195,8 @@ def type_name(hint: Any) -> str:
         return " | ".join(map(str, arguments))
     if origin is tuple:
         return f"list of {type_name(arguments[0])}"
+    if is_mapping(hint):
+        return "settings"
     return {int: "integer", float: "number", bool: "true | false", str: "text"}.get(hint, str(hint))
 
 

@@ -41,6 +41,7 @@ class Data:
     skipped: the (file, reason) of what could not be read.
     prepared: how the samples were made, where that takes more than their shape and type.
     mapped: reads the rows where ``x`` is memory-mapped.
+    test: samples that no fit sees, made in the same way, for scores alone.
 
     The truth is kept apart: ``truth`` raises LabelsHidden unless this object was made to reveal it.
     """
@@ -54,6 +55,7 @@ class Data:
     skipped: Sequence[tuple[str, str]] = ()
     prepared: Preparation | None = None
     mapped: Mapped | None = None
+    test: Data | None = None
     revealed: Truth | None = None
     sealed: bool = False
 
@@ -104,8 +106,8 @@ class Data:
         return self.revealed
 
     def seal(self) -> Data:
-        """What an unsupervised ``fit`` is given: no truth, and no file names, which may tell it."""
-        return replace(self, revealed=None, files=None, root=None, skipped=(), sealed=True)
+        """What an unsupervised ``fit`` is given: no truth, no file names, which may tell it, no test."""
+        return replace(self, revealed=None, files=None, root=None, skipped=(), test=None, sealed=True)
 
     def prepared_as(self, preparation: Preparation) -> Data:
         """Data that ``preparation`` fits, standardised as it says."""
@@ -116,12 +118,12 @@ class Data:
 
     def to(self, device: torch.device, budget: float = 0.5) -> Data:
         """The data for a device: moved there where they take at most ``budget`` of its free memory."""
-        x = self.x
+        test = self.test.to(device, budget) if self.test is not None else None
         if device.type == "cuda":
             free, _ = torch.cuda.mem_get_info(device)
-            if x.nbytes <= budget * free:
-                return replace(self, x=x.to(device), device=device, mapped=None)
-        return replace(self, device=device)
+            if self.x.nbytes <= budget * free:
+                return replace(self, x=self.x.to(device), device=device, mapped=None, test=test)
+        return replace(self, device=device, test=test)
 
     def mean_square(self) -> float:
         """The mean square of all values, on the scale of ``batch``."""
@@ -155,6 +157,8 @@ class Data:
 
     def check_finite(self) -> None:
         """Raise InvalidData for values that are not finite, naming the first."""
+        if self.test is not None:
+            self.test.check_finite()
         if self.x.dtype == torch.uint8:
             return
         bad, first = 0, None

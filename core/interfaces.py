@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from .data import Data, Size, Truth
@@ -76,6 +77,7 @@ class Result:
     truth: None where there is none. files: a name for each sample, where there are any, of the kind
     that ``key`` says. folder: where figures and tables go. record: what run.json holds.
     scores: what the evaluators before this one gave, by their names.
+    test: the same for the samples that no fit has seen, where the data set keeps a test split apart.
     """
 
     z: np.ndarray
@@ -97,6 +99,10 @@ class Result:
     quiet: bool = False
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    test: Result | None = None
+
+
+Score = float | str | Sequence[Any]
 
 
 class Evaluator(ABC):
@@ -108,8 +114,9 @@ class Evaluator(ABC):
         self.config = config
 
     @abstractmethod
-    def evaluate(self, result: Result) -> Mapping[str, float | Sequence[int]]:
-        """Scores by name, in the order in which they are shown; counts may be lists."""
+    def evaluate(self, result: Result) -> Mapping[str, Score]:
+        """Scores by name, in the order in which they are shown; counts may be lists, matrices lists of
+        lists."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +181,33 @@ class Augments(Protocol):
 
 
 @runtime_checkable
+class Corrupts(Protocol):
+    """The ability to put on samples the noise that the encoder has learned to take off."""
+
+    def corrupt(self, x: Tensor) -> Tensor:
+        """Samples (B, *shape) with noise, on the same scale, drawn anew at each call."""
+        ...
+
+
+@runtime_checkable
+class Generates(Protocol):
+    """The ability to make new samples."""
+
+    def generate(self, count: int, generator: torch.Generator) -> Tensor:
+        """New samples (count, *shape) on the scale of ``Data.batch``; ``generator`` is the CPU's."""
+        ...
+
+
+@runtime_checkable
+class FindsAnomalies(Protocol):
+    """The ability to say how unlike the training data samples are."""
+
+    def anomaly_score(self, x: Tensor) -> Tensor:
+        """Samples (B, *shape) to scores (B,), larger for stranger ones."""
+        ...
+
+
+@runtime_checkable
 class HasCenters(Protocol):
     """The ability to name one point of the latent space for each cluster."""
 
@@ -183,6 +217,9 @@ class HasCenters(Protocol):
 ABILITIES: dict[type[Any], str] = {
     Decodes: "decode(z)",
     Augments: "augment(x)",
+    Corrupts: "corrupt(x)",
+    Generates: "generate(count, generator)",
+    FindsAnomalies: "anomaly_score(x)",
     HasCenters: "centers",
 }
 

@@ -9,7 +9,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -22,13 +22,13 @@ from . import count, results
 from . import device as devices
 from . import folder as folders
 from .bundle import WEIGHTS, Bundle
-from .console import phase, progress
+from .console import phase
 from .data import Data
 from .engine import checkpoint
 from .errors import InvalidData
-from .files import replacing, write_json
-from .inference import assign, centers_of, distances, embed
-from .interfaces import Clusterer, Encoder, Place, Result
+from .evaluation import Trained, evaluate, protocol, write_results
+from .files import write_json
+from .interfaces import Clusterer, Encoder, Place
 from .plan import Plan, Request, resolve
 from .registry import Registry, installed
 from .run import Run
@@ -135,7 +135,7 @@ def _carry_out(
 
     run_encoder = work.child("encoder")
     with phase("training the encoder"):
-        encoder.fit(data if supervised else hidden, run_encoder)
+        encoder.fit(replace(data, test=None) if supervised else hidden, run_encoder)
     encoded = time.perf_counter()
 
     n_clusters = asked if isinstance(asked, int) else count.settle(encoder, hidden, *asked, work)
@@ -149,18 +149,11 @@ def _carry_out(
     clustered = time.perf_counter()
 
     with phase("writing the results"):
-        with progress("embedding", len(data), "samples", quiet=work.quiet, least_seconds=2) as advance:
-            z = embed(encoder, hidden, advance=advance)
-        assignment = assign(clusterer, z)
-        centers = centers_of(clusterer, z, assignment.labels)
-        where = results.placed(assignment, distances(z, assignment.labels, centers))
-        codes = z.cpu().numpy()
-        results.write_labels(work.folder / results.LABELS, data, where, data.truth)
-        results.write_examples(work.folder / results.EXAMPLES, data, where, n_clusters)
-        with replacing(work.folder / results.EMBEDDING) as file:
-            np.save(file, codes)
-        if data.skipped:
-            results.write_table(work.folder / results.SKIPPED, [data.key, "reason"], data.skipped)
+        trained = Trained(encoder, clusterer, work, {**record, "n_clusters": n_clusters})
+        result, centers = trained.place(data)
+        if data.test is not None:
+            result = replace(result, test=trained.place(data.test, centers)[0])
+        write_results(result, data)
         kept = {
             "encoder": plan.encoder.record(),
             "clusterer": plan.clusterer.record(),
@@ -168,34 +161,7 @@ def _carry_out(
             "versions": record["versions"],
         }
         Bundle(encoder, clusterer, centers, data.preparation, kept).save(work.folder / WEIGHTS)
-    scores: dict[str, Any] = {
-        "protocol": {
-            "trained on": data.description,
-            "scored on": f"the same {len(data)} samples",
-            "labels used in training": supervised,
-            "seed": work.seed,
-        }
-    }
-    for name, evaluator in evaluators.items():
-        result = Result(
-            **where._asdict(),
-            z=codes,
-            centers=centers.cpu().numpy(),
-            n_clusters=n_clusters,
-            truth=data.truth,
-            data=hidden,
-            encoder=encoder,
-            clusterer=clusterer,
-            folder=work.folder,
-            seed=work.seed,
-            files=data.files,
-            key=data.key,
-            quiet=work.quiet,
-            record={**record, "n_clusters": n_clusters},
-            scores=scores,
-        )
-        with phase(f"the evaluator '{name}'"):
-            scores[name] = {k: _plain(v) for k, v in evaluator.evaluate(result).items()}
+    scores = evaluate(result, evaluators, protocol(data, supervised=supervised, seed=work.seed))
     scores["seconds"] = {
         "encoder": round(encoded - start, 3),
         "clusterer": round(clustered - counted, 3),
@@ -204,10 +170,6 @@ def _carry_out(
     if not isinstance(asked, int):
         scores["seconds"]["number of clusters"] = round(counted - encoded, 3)
     return n_clusters, scores
-
-
-def _plain(value: Any) -> Any:
-    return value if isinstance(value, (int, list)) else float(value)
 
 
 def clusters_of(plan: Plan, data: Data) -> int | tuple[int, int]:
@@ -265,6 +227,7 @@ def record_of(
             "shape": list(data.shape),
             "type": str(data.x.dtype).removeprefix("torch."),
             "fingerprint": data.fingerprint(),
+            **({} if data.test is None else {"test": _test_record(data.test)}),
         },
         "preparation": data.preparation.record(),
         "versions": {
@@ -282,6 +245,10 @@ def record_of(
         "command": sys.argv[1:],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _test_record(test: Data) -> dict[str, Any]:
+    return {"description": test.description, "samples": len(test), "fingerprint": test.fingerprint()}
 
 
 def _peak_memory() -> int | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 import pluggy
 
+from . import config as configs
 from . import hooks
 from .component import KINDS, Component, Recipe
 from .errors import BrokenPlugin, unknown
@@ -194,6 +195,15 @@ class Registry:
                 f"lacks {', '.join(missing)}"
             )
         return loaded
+
+    def make(self, kind: str, name: str, *arguments: Any, settings: Mapping[str, Any], part: str = "") -> Any:
+        """A component with its config from ``settings`` and then ``arguments``.
+
+        part: the name that the settings go by, for messages; by default the component's.
+        Raises UnknownName, BrokenPlugin, or InvalidSetting for settings that it does not have.
+        """
+        cls = self.load(kind, name)
+        return cls(configs.build(cls.Config, settings, part or name), *arguments)
 
     def add_commands(self, cli: Any) -> None:
         """Let each plugin add commands to the click group; one that raises becomes a failure."""

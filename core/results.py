@@ -14,8 +14,10 @@ from torch import Tensor
 from .data import Data, Truth
 from .files import replacing
 from .inference import Assignment
+from .interfaces import Result
 
 LABELS, EMBEDDING, SKIPPED, EXAMPLES = "labels.csv", "embedding.npy", "skipped.csv", "examples.csv"
+TEST_LABELS = "labels-test.csv"
 SHOWN = 16  # examples of each kind for a cluster
 
 
@@ -53,6 +55,11 @@ class Placed(NamedTuple):
 def placed(assignment: Assignment, distance: Tensor) -> Placed:
     """Tensors on any device as arrays."""
     return Placed(*(part.cpu().numpy() for part in (*assignment, distance)))
+
+
+def placed_of(result: Result) -> Placed:
+    """Where the samples of a result belong."""
+    return Placed(*(getattr(result, name) for name in Placed._fields))
 
 
 def write_labels(path: Path, data: Data, where: Placed, truth: Truth | None = None) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from . import config as configs
 from .data import Data
 from .engine import Batches, Trainer, Updater, checkpoint
 from .engine.extensions import ConsoleProgress, Log, Snapshot
@@ -66,8 +65,7 @@ class Run:
 
         Raises UnknownName or BrokenPlugin where there is none.
         """
-        cls = (self.registry or installed()).load(kind, name)
-        made = cls(configs.build(cls.Config, settings, name), *arguments)
+        made = (self.registry or installed()).make(kind, name, *arguments, settings=settings)
         return made.to(self.device) if isinstance(made, torch.nn.Module) else made
 
     def started(self, stage: str) -> bool:

@@ -265,6 +265,12 @@ def test_mnist_through_torchvision(tmp_path, name, folder):
         assert data.x.shape[1:] == (1, 28, 28)
         assert np.array_equal(data.truth.labels, labels[rows])
         assert len(data.truth.names) == 10
+    apart = load(name, tmp_path, split="train-test", leave_out=data.truth.names[3])
+    kept = labels[:60] != 3
+    assert np.array_equal(apart.x.numpy()[:, 0], images[:60][kept])
+    assert np.array_equal(apart.truth.labels, labels[:60][kept])
+    assert np.array_equal(apart.test.x.numpy()[:, 0], images[60:])
+    assert np.array_equal(apart.test.truth.labels, labels[60:])
 
 
 def test_mnist_files_that_are_cut(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -14,7 +14,7 @@ from sklearn.metrics import (
     silhouette_score,
 )
 
-from ...core import Evaluator, Result, setting
+from ...core import Evaluator, Result, Score, setting
 from . import metric
 
 
@@ -30,24 +30,17 @@ class Clustering(Evaluator):
 
     Samples whose class is unknown (-1) are left out of the scores that need it, and counted.
     Silhouette and Davies-Bouldin are of the codes; they are left out where fewer than two clusters
-    have samples.
+    have samples. Held-out samples have their own accuracy and so on, matched among themselves, named
+    ``test_``.
     """
 
     Config: ClassVar[type[ClusteringConfig]] = ClusteringConfig
 
-    def evaluate(self, result: Result) -> Mapping[str, float | Sequence[int]]:
+    def evaluate(self, result: Result) -> Mapping[str, Score]:
         """Scores by name, in the order in which they are shown."""
-        scores: dict[str, float | Sequence[int]] = {}
-        if result.truth is not None:
-            known = result.truth.labels != -1
-            truth, labels = result.truth.labels[known], result.labels[known]
-            if len(truth):
-                scores["accuracy"] = metric.accuracy(truth, labels)
-                scores["nmi"] = float(normalized_mutual_info_score(truth, labels))
-                scores["ari"] = float(adjusted_rand_score(truth, labels))
-                scores["purity"] = metric.purity(truth, labels)
-            if not known.all():
-                scores["samples_without_truth"] = int((~known).sum())
+        scores: dict[str, Score] = dict(_against_truth(result))
+        if result.test is not None:
+            scores.update((f"test_{name}", value) for name, value in _against_truth(result.test).items())
         scores.update(self._compactness(result))
         sizes = np.bincount(result.labels, minlength=result.n_clusters)
         scores["effective_clusters"] = metric.effective_clusters(result.labels, result.n_clusters)
@@ -68,3 +61,20 @@ class Clustering(Evaluator):
             scores["silhouette_samples"] = size
         scores["davies_bouldin"] = float(davies_bouldin_score(result.z, result.labels))
         return scores
+
+
+def _against_truth(result: Result) -> dict[str, float]:
+    """The scores that need classes; none where there are none."""
+    if result.truth is None:
+        return {}
+    scores: dict[str, float] = {}
+    known = result.truth.labels != -1
+    truth, labels = result.truth.labels[known], result.labels[known]
+    if len(truth):
+        scores["accuracy"] = metric.accuracy(truth, labels)
+        scores["nmi"] = float(normalized_mutual_info_score(truth, labels))
+        scores["ari"] = float(adjusted_rand_score(truth, labels))
+        scores["purity"] = metric.purity(truth, labels)
+    if not known.all():
+        scores["samples_without_truth"] = int((~known).sum())
+    return scores

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from ...core import Data, Dataset, InvalidData, Mapped, Place, arrange, setting, tensor_over, truth_of
+from ...core.split import check_leave_out, hold_out
 
 SAMPLES = ("x", "X", "data", "images")
 LABELS = ("y", "Y", "labels", "target")
@@ -23,8 +24,13 @@ class ArrayConfig:
     path: str = setting("", "the file; --data PATH sets it")
     x: str | None = setting(None, "name of the samples in a .npz; none: x, X, data or images")
     y: str | None = setting(None, "name of the labels in a .npz; none: y, Y, labels or target")
-    split: Literal["all", "train", "test"] = setting(
-        "all", "where a .npz holds x_train and x_test: which to take"
+    split: Literal["all", "train", "test", "train-test"] = setting(
+        "all",
+        "where a .npz holds x_train and x_test: which to take; train-test: train on the one, "
+        "score the other as well",
+    )
+    leave_out: str | None = setting(
+        None, "class that train-test trains without, the strange one for the evaluator 'anomaly'"
     )
     labels: str | None = setting(None, "a .npy file with the labels, for scores alone")
     channels: Literal["auto", "first", "last"] = setting(
@@ -44,17 +50,18 @@ class Array(Dataset):
     def load(self, place: Place) -> Data:
         """The samples, with the truth where the file or ``labels`` has it."""
         path = Path(self.config.path)
+        check_leave_out(self.config.leave_out, self.config.split)
         if not self.config.path:
             raise InvalidData("the data set 'array' needs a file: give its path as --data.")
         if path.is_dir():
             raise InvalidData(f"'{path}' is a folder; a .npy or .npz file is needed.")
         if path.suffix not in (".npy", ".npz"):
             raise InvalidData(f"'{path}' ends in '{path.suffix}'; a .npy or .npz file is needed.")
-        part = ""
+        part, first = "", 0
         if path.suffix == ".npy":
             x, y = self._read(path), None
         else:
-            x, y, part = self._from_archive(path)
+            x, y, part, first = self._from_archive(path)
         if self.config.labels is not None:
             y = self._read(Path(self.config.labels))
         pixels = _tensor(x, str(path), self.config.channels)
@@ -66,7 +73,14 @@ class Array(Dataset):
         mapped = (
             Mapped(x, lambda rows: arrange(torch.from_numpy(rows), self.config.channels)) if kept else None
         )
-        return Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth, mapped=mapped)
+        data = Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth, mapped=mapped)
+        if self.config.split != "train-test":
+            return data
+        if not first:
+            raise InvalidData(
+                f"data.split=train-test takes a .npz with x_train and x_test, which '{path}' is not."
+            )
+        return hold_out(data, first, self.config.leave_out)
 
     def _read(self, path: Path) -> np.ndarray:
         try:
@@ -77,7 +91,8 @@ class Array(Dataset):
             raise InvalidData(_unreadable(path, error)) from error
         return array
 
-    def _from_archive(self, path: Path) -> tuple[np.ndarray, np.ndarray | None, str]:
+    def _from_archive(self, path: Path) -> tuple[np.ndarray, np.ndarray | None, str, int]:
+        """Samples, labels, the words for the split, and how many stand before the test split; 0: no parts."""
         c = self.config
         try:
             archive = np.load(path, allow_pickle=False)
@@ -95,13 +110,14 @@ class Array(Dataset):
                 labels, _ = _choose(names, c.y, LABELS, c.split)
                 if c.y and labels is None:
                     raise InvalidData(f"'{path}' holds {', '.join(names)}, no '{c.y}'.")
-                x = _join([archive[n] for n in wanted])
+                parts = [archive[n] for n in wanted]
+                x, first = _join(parts), len(parts[0]) if len(parts) > 1 else 0
                 y = _join([archive[n] for n in labels]) if labels else None
         except InvalidData:
             raise
         except UNREADABLE as error:
             raise InvalidData(_unreadable(path, error)) from error
-        return x, y, part
+        return x, y, part, first
 
 
 def _choose(
@@ -111,9 +127,9 @@ def _choose(
     for name in (asked,) if asked else usual:
         if name in names:
             return [name], ""
-        parts = [f"{name}_{s}" for s in ("train", "test") if split in ("all", s)]
+        parts = [f"{name}_{s}" for s in ("train", "test") if split in ("all", "train-test", s)]
         if all(part in names for part in parts):
-            return parts, "train and test, " if split == "all" else f"split {split}, "
+            return parts, "train and test, " if len(parts) > 1 else f"split {split}, "
     if usual is SAMPLES and asked is None and len(names) == 1:
         return names, ""
     return None, ""

@@ -10,12 +10,18 @@ import torch
 from torch import Tensor
 
 from ...core import Data, Dataset, InvalidData, Place, setting, truth_of
+from ...core.split import check_leave_out, hold_out
 
 
 @dataclass(frozen=True)
 class VisionConfig:
-    split: Literal["all", "train", "test"] = setting(
-        "all", "which samples: the training split, the test split, or both in this order"
+    split: Literal["all", "train", "test", "train-test"] = setting(
+        "all",
+        "which samples: the training split, the test split, both in this order; "
+        "train-test: train on the one, score the other as well",
+    )
+    leave_out: str | None = setting(
+        None, "class that train-test trains without, the strange one for the evaluator 'anomaly'"
     )
 
 
@@ -30,15 +36,19 @@ class Vision(Dataset):
     def load(self, place: Place) -> Data:
         """The samples as uint8 (N, C, H, W) with their classes."""
         self._check_files(place)
-        splits = ["train", "test"] if self.config.split == "all" else [self.config.split]
-        parts = [self._open(place, split) for split in splits]
-        x = torch.cat([self._pixels(part) for part in parts])
+        split = self.config.split
+        check_leave_out(self.config.leave_out, split)
+        splits = [split] if split in ("train", "test") else ["train", "test"]
+        parts = [self._open(place, part) for part in splits]
+        pixels = [self._pixels(part) for part in parts]
         y = np.concatenate([np.asarray(getattr(p, "targets", getattr(p, "labels", None)))
                             for p in parts])  # fmt: skip
-        kept = f"split {self.config.split}" if len(splits) == 1 else "train and test"
+        kept = f"split {split}" if len(splits) == 1 else "train and test"
         names = getattr(parts[0], "classes", None)
         name = self.torchvision_name
-        return Data(x, f"{name}, {kept}, {len(x)} samples", revealed=truth_of(y, names))
+        x = torch.cat(pixels)
+        data = Data(x, f"{name}, {kept}, {len(x)} samples", revealed=truth_of(y, names))
+        return hold_out(data, len(pixels[0]), self.config.leave_out) if split == "train-test" else data
 
     def _check_files(self, place: Place) -> None:
         missing = [name for name in self.files if not (place.root / name).exists()]
