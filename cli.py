@@ -198,12 +198,19 @@ def _show_outcome(outcome: Any) -> None:
         if part in ("protocol", "seconds", "resumed"):
             continue
         for name, value in values.items():
+            if isinstance(value, list) and value and isinstance(value[0], list):
+                continue  # matrices are in scores.json
             shown = f"{value:.4f}" if isinstance(value, float) else str(value)
             table.add_row(name.replace("_", " "), shown)
     console = Console()
     if outcome.was_finished:
         console.print("This run was finished already; --overwrite runs it again.", highlight=False)
     console.print(table)
+    protocol = outcome.scores.get("protocol", {})
+    if protocol.get("labels used in training"):
+        console.print("The encoder learned from the labels: no clustering without labels.", highlight=False)
+    for notice in protocol.get("notices", []):
+        console.print(f"Note: {notice}", highlight=False, soft_wrap=True)
     console.print(f"Labels, scores and model are in {outcome.folder}", highlight=False, soft_wrap=True)
     report = outcome.folder / "report.html"
     if report.exists():

@@ -2,8 +2,9 @@
 
 The same operations with the same numbers: crop 0.2..1, flip, jitter 0.4, 0.4, 0.4, 0.1 at p = 0.8, grey at
 p = 0.2, blur of three pixels at p = 0.5, floats out. Ours runs in the process that would train; torchvision's
-transforms.v2 in a DataLoader of worker processes, on tensors and on PIL's images, started and warm.
-Turn by turn in one run, medians.
+transforms.v2 in a DataLoader of worker processes, on tensors and on PIL's images, started and warm; where
+lightly is installed, its SimCLRTransform in such a loader too, which makes both views of an image: of half
+as many images, so that all make as many views. Turn by turn in one run, medians.
 
     python benchmarks/augmentation_speed.py --results benchmarks/results/augmentation-cpu.json
 """
@@ -11,6 +12,8 @@ Turn by turn in one run, medians.
 from __future__ import annotations
 
 import argparse
+import importlib.metadata
+import importlib.util
 import json
 import statistics
 import sys
@@ -54,11 +57,35 @@ class Samples(Dataset[Tensor]):
         return self.view(self.images[i])
 
 
+class Pairs(Dataset[list[Tensor]]):
+    """Two views of each image by lightly's transform, with the same numbers."""
+
+    def __init__(self, images: Tensor) -> None:
+        from lightly.transforms.simclr_transform import SimCLRTransform
+
+        self.images = [Image.fromarray(i.permute(1, 2, 0).numpy()) for i in images]
+        self.views = SimCLRTransform(
+            input_size=32,
+            cj_strength=0.5,
+            min_scale=0.2,
+            gaussian_blur=0.5,
+            sigmas=(0.1, 2.0),
+            normalize=None,
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, i: int) -> list[Tensor]:
+        return self.views(self.images[i])
+
+
 def seconds(views: Iterable[Tensor], device: torch.device) -> float:
     start = time.perf_counter()
-    for batch in views:
-        assert batch.dtype == torch.float32
-        batch.to(device)
+    for made in views:
+        for batch in made if isinstance(made, list) else [made]:
+            assert batch.dtype == torch.float32
+            batch.to(device)
     if device.type == "cuda":
         torch.cuda.synchronize()
     return time.perf_counter() - start
@@ -82,6 +109,12 @@ def main() -> None:
         name: DataLoader(Samples(images, pil), args.batch, num_workers=args.workers, persistent_workers=True)
         for name, pil in (("torchvision, tensors", False), ("torchvision, PIL", True))
     }
+    versions = {"torch": torch.__version__, "torchvision": torchvision.__version__}
+    if importlib.util.find_spec("lightly"):
+        loaders["lightly"] = DataLoader(
+            Pairs(images[::2]), args.batch // 2, num_workers=args.workers, persistent_workers=True
+        )
+        versions["lightly"] = importlib.metadata.version("lightly")
     taken: dict[str, list[float]] = {"ours": [], **{name: [] for name in loaders}}
     for repeat in range(args.repeats + 1):  # the first starts the workers and is not counted
         for name in taken:
@@ -93,8 +126,7 @@ def main() -> None:
     result = {
         "command": "python benchmarks/augmentation_speed.py " + " ".join(sys.argv[1:]),
         "machine": {**before, "device": describe(device), "threads": torch.get_num_threads()},
-        "torch": torch.__version__,
-        "torchvision": torchvision.__version__,
+        "versions": versions,
         "images a second": rates,
         "times faster": {name: round(rates["ours"] / rates[name], 2) for name in loaders},
         "seconds": {name: [round(s, 3) for s in spent] for name, spent in taken.items()},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,8 +62,8 @@ def write_results(result: Result, data: Data) -> None:
         results.write_labels(folder / results.TEST_LABELS, data.test, where, data.test.truth)
 
 
-def protocol(data: Data, *, supervised: bool, seed: int) -> dict[str, Any]:
-    """Which samples trained and which are scored, with what knowledge of labels."""
+def protocol(data: Data, *, supervised: bool, seed: int, notices: Sequence[str] = ()) -> dict[str, Any]:
+    """Which samples trained and which are scored, with what knowledge of labels; notices where there are."""
     scored = f"the same {len(data)} samples"
     if data.test is not None:
         scored += f"; scores named test_: {data.test.description}, which no training saw"
@@ -72,14 +72,18 @@ def protocol(data: Data, *, supervised: bool, seed: int) -> dict[str, Any]:
         "scored on": scored,
         "labels used in training": supervised,
         "seed": seed,
+        **({"notices": list(notices)} if notices else {}),
     }
 
 
 def evaluate(
-    result: Result, evaluators: Mapping[str, Evaluator], protocol: Mapping[str, Any]
+    result: Result, evaluators: Mapping[str, Evaluator], before: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What the evaluators give, in their order, by their names; each sees those before it."""
-    scores: dict[str, Any] = {"protocol": protocol}
+    """The scores that are there before, and what the evaluators give by their names, in their order.
+
+    Each evaluator sees the scores before it.
+    """
+    scores: dict[str, Any] = dict(before)
     for name, evaluator in evaluators.items():
         with phase(f"the evaluator '{name}'"):
             given = evaluator.evaluate(replace(result, scores=scores))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import count, results
+from . import count, health, results
 from . import device as devices
 from . import folder as folders
 from .bundle import WEIGHTS, Bundle
@@ -31,7 +31,7 @@ from .files import write_json
 from .interfaces import Clusterer, Encoder, Place
 from .plan import Plan, Request, resolve
 from .registry import Registry, installed
-from .run import Run
+from .run import Run, read_notices
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,10 @@ def run(
                 scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
                 return Outcome(folder, scores, was_finished=True)
         shown = f"{asked} clusters" if isinstance(asked, int) else f"{asked[0]} to {asked[1]} clusters"
+        supervised = plan.encoder.entry.component.supervised
         say(f"{data.description}, {shown}, on {devices.describe(device)}, {precision}")
+        if supervised:
+            say(f"  encoder '{request.encoder}' learns from the labels of the samples it is trained on")
         if data.skipped:
             say(f"  {len(data.skipped)} files could not be read: see '{folder / results.SKIPPED}'")
         say(f"  going on in '{folder}'" if earlier else f"  writing to '{folder}'")
@@ -161,7 +164,13 @@ def _carry_out(
             "versions": record["versions"],
         }
         Bundle(encoder, clusterer, centers, data.preparation, kept).save(work.folder / WEIGHTS)
-    scores = evaluate(result, evaluators, protocol(data, supervised=supervised, seed=work.seed))
+        if said := health.measure(result.labels, result.confidence, n_clusters).complaint(n_clusters):
+            run_clusterer.notice(f"{said}: {clusterer.remedy}.")
+    said_all = [text for part in (run_encoder, run_clusterer) for text in read_notices(part.folder)]
+    before = {"protocol": protocol(data, supervised=supervised, seed=work.seed, notices=said_all)}
+    if clusterer.unsupervised_loss is not None:
+        before["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}
+    scores = evaluate(result, evaluators, before)
     scores["seconds"] = {
         "encoder": round(encoded - start, 3),
         "clusterer": round(clustered - counted, 3),

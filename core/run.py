@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
@@ -15,7 +16,17 @@ from .data import Data
 from .engine import Batches, Trainer, Updater, checkpoint
 from .engine.extensions import ConsoleProgress, Log, Snapshot
 from .engine.trigger import When
+from .files import write_json
 from .registry import Registry, installed
+
+NOTICES = "notices.json"
+
+
+def read_notices(folder: Path) -> list[str]:
+    """What ``Run.notice`` kept in a folder."""
+    path = folder / NOTICES
+    found: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return found
 
 
 @dataclass(frozen=True)
@@ -67,6 +78,14 @@ class Run:
         """
         made = (self.registry or installed()).make(kind, name, *arguments, settings=settings)
         return made.to(self.device) if isinstance(made, torch.nn.Module) else made
+
+    def notice(self, text: str) -> None:
+        """Keep a sentence that the user must not miss: the run shows it at its end and in scores.json."""
+        path = self.folder / NOTICES
+        before = read_notices(self.folder)
+        if text not in before:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_json(path, [*before, text])
 
     def started(self, stage: str) -> bool:
         """Whether a stage has a snapshot, so that ``train`` will go on instead of beginning."""

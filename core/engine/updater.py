@@ -61,13 +61,13 @@ class Batches:
         stop = start + self.size if position < len(self) - 1 else len(self.data)
         return Batch(self.data.batch(self._at_home[start:stop]), self._on_device[start:stop])
 
-    def _permute(self, epoch: int) -> None:
+    def order(self, generator: torch.Generator) -> Tensor:
+        """The places of an epoch's samples, (N,) on the CPU; ``generator`` is the epoch's own."""
         n = len(self.data)
-        if self.shuffle:
-            generator = torch.Generator().manual_seed(_mix(self.seed, epoch))
-            order = torch.randperm(n, generator=generator)
-        else:
-            order = torch.arange(n)
+        return torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
+
+    def _permute(self, epoch: int) -> None:
+        order = self.order(torch.Generator().manual_seed(_mix(self.seed, epoch)))
         self._at_home = order.to(self.data.x.device)
         self._on_device = order.to(self.data.device)
         self._epoch = epoch

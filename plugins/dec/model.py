@@ -24,6 +24,7 @@ from ...core import (
 )
 from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer, report
 from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
+from ...core.health import Monitor
 from .kl import kl_loss, soft_assignment, target_distribution
 
 
@@ -74,6 +75,7 @@ class DEC(Clusterer):
     """
 
     Config: ClassVar[type[Any]] = DECConfig
+    remedy = "lower clusterer.lr, train the encoder longer, or ask for fewer clusters"
 
     def __init__(self, config: DECConfig, n_clusters: int) -> None:
         super().__init__(config, n_clusters)
@@ -102,7 +104,7 @@ class DEC(Clusterer):
             ),
             autocast=run.autocast,
         )
-        extensions: list[Extension] = [target]
+        extensions: list[Extension] = [target, Monitor(encoder, self, data, run.autocast)]
         if c.schedule == "cosine":
             extensions.append(LearningRate(cosine()))
         run.train("refine", updater, [(run.scaled(c.epochs), "epoch"), target.stop], extensions)

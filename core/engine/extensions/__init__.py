@@ -1,5 +1,6 @@
 """Extensions that come with the engine."""
 
+from .average import Average
 from .extension import EDITOR, READER, SNAPSHOT, WRITER, Extension
 from .learning_rate import LearningRate, cosine, steps
 from .log import Log
@@ -11,6 +12,7 @@ __all__ = [
     "READER",
     "SNAPSHOT",
     "WRITER",
+    "Average",
     "BestSnapshot",
     "ConsoleProgress",
     "Extension",
