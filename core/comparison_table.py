@@ -29,6 +29,7 @@ HIGHER = (
     "stability",
 )  # where more is better; elsewhere nothing is marked
 LOWER = ("seconds",)
+CRITERION = "unsupervised_loss"  # by which a seed can be chosen without labels
 BEST, CLOSE = "best", "close"  # marks; close: not distinguishable from the best
 SIGNS = {BEST: "*", CLOSE: "~", "": "\u00a0"}  # in the terminal; rich cuts plain spaces off
 FINISHED, FAILED, OPEN, IMPOSSIBLE = "finished", "failed", "not run yet", "impossible"
@@ -94,6 +95,13 @@ class Row:
         """Why it is impossible, or why which of its runs failed."""
         failed = [f"seed {t.seed}: {t.reason}" for t in self.trials if t.state == FAILED]
         return [self.impossible] if self.impossible else failed
+
+
+    @property
+    def chosen(self) -> Trial | None:
+        """The run of the least unsupervised loss; None where fewer than two runs have one."""
+        there = [t for t in self.trials if CRITERION in t.scores]
+        return min(there, key=lambda t: t.scores[CRITERION]) if len(there) > 1 else None
 
 
 @dataclass(frozen=True)
@@ -165,6 +173,7 @@ class Table:
             f"Mean ± sample deviation over the finished runs. {signs[BEST]} the best mean, "
             f"{signs[CLOSE]} within one standard error of it (not distinguishable)."
         ]
+        lines += [text for row in self.rows if (text := _choice_text(row))]
         if "silhouette" in columns:
             lines.append(
                 "silhouette and Davies-Bouldin are of each pair's own codes, which differ between encoders "
@@ -180,6 +189,22 @@ class Table:
                 "seconds are of training; an encoder that pairs share was trained once and counts in each."
             )
         return lines
+
+
+def _choice_text(row: Row) -> str:
+    """How the choice of a seed without labels fared."""
+    chosen = row.chosen
+    if chosen is None:
+        return ""
+    text = f"{' + '.join(row.pair)}: seed {chosen.seed} has the least unsupervised loss"
+    name = next((n for n in ("test_accuracy", "accuracy") if n in chosen.scores), None)
+    if name is None:
+        return f"{text}."
+    scores = [t.scores[name] for t in row.trials if name in t.scores]
+    return (
+        f"{text}; its {name.replace('_', ' ')} is {chosen.scores[name]:.3f}, of all {len(scores)} seeds "
+        f"{min(scores):.3f} to {max(scores):.3f}, mean {sum(scores) / len(scores):.3f}."
+    )
 
 
 def _parts(column: str) -> list[str]:

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from deepclust.core import Augments, Data, Decodes, InvalidData, InvalidSetting, Run, embed
+from deepclust.core import Augments, Corrupts, Data, Decodes, InvalidData, InvalidSetting, Run, embed
 from deepclust.core.config import build
 from deepclust.core.engine import Batch, checkpoint
 from deepclust.core.testing import check_clusterer, check_encoder
@@ -176,6 +176,37 @@ def test_no_noise_is_no_change():
     x = torch.rand(4, 1, 3, 3)
     assert add_noise(x, "none", 0.5, clip=True) is x
     assert add_noise(x, "gaussian", 0.0, clip=True) is x
+
+
+@pytest.mark.parametrize("noise", ["gaussian", "mask"])
+@pytest.mark.parametrize("output", ["sigmoid", "linear"])
+def test_corrupt_puts_on_the_noise_of_training_on_the_datas_own_scale(noise, output):
+    model, x = make(noise=noise, noise_amount=0.4, output=output), torch.rand(200, 1, 8, 8)
+    assert isinstance(model, Corrupts)
+    if output == "linear":
+        model.scale.fill_(0.01)
+        x = 100 * x
+    inputs = []
+    model.encoders[0].register_forward_pre_hook(lambda module, given: inputs.append(given[0].clone()))
+    torch.manual_seed(3)
+    model.loss(batch_of(x))
+    torch.manual_seed(3)
+    noisy = model.corrupt(x)
+    torch.testing.assert_close(noisy * model.scale, inputs[0])
+    assert noisy.shape == x.shape
+    assert not torch.allclose(noisy, model.corrupt(x))
+    if output == "sigmoid":
+        assert (noisy.min(), noisy.max() <= 1) == (0, True)
+    elif noise == "gaussian":
+        assert float((noisy - x).std()) == pytest.approx(40, rel=0.05)
+
+
+def test_without_noise_corrupt_changes_nothing():
+    x = torch.rand(4, 1, 8, 8)
+    assert torch.equal(make().corrupt(x), x)
+    model = make(output="linear")
+    model.scale.fill_(0.3)
+    assert torch.equal(model.corrupt(x), x)
 
 
 @pytest.mark.parametrize("noise", ["gaussian", "mask"])

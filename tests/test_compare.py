@@ -193,6 +193,24 @@ def test_a_single_pair_is_not_called_the_best():
     assert rows[0].cells["accuracy"].mark == ""
 
 
+def test_the_seed_of_the_least_unsupervised_loss_is_named_with_how_it_fared():
+    times = dict.fromkeys(TIMES, 1.0)
+    values, pair = [(3.0, 0.5), (1.0, 0.7), (2.0, 0.9)], ("a", "scan")
+    trials = [
+        Trial(pair, seed, Path(), "finished", "", {"unsupervised_loss": loss, "accuracy": acc, **times})
+        for seed, (loss, acc) in enumerate(values)
+    ]
+    (line,) = [text for text in tabulate(trials, {}, [("a", "scan")]).legend(()) if "seed 1" in text]
+    assert "accuracy is 0.700, of all 3 seeds 0.500 to 0.900, mean 0.700" in line
+    unlabelled = [
+        Trial(t.pair, t.seed, t.folder, t.state, "", {k: v for k, v in t.scores.items() if k != "accuracy"})
+        for t in trials
+    ]
+    lines = tabulate(unlabelled, {}, [("a", "scan")]).legend(())
+    assert "a + scan: seed 1 has the least unsupervised loss." in lines
+    assert not any("least" in text for text in tabulate(trials[:1], {}, [("a", "scan")]).legend(()))
+
+
 def test_stability_is_left_out_where_everything_is_in_one_cluster():
     def labelled(name, *labels):
         return [

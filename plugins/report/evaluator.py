@@ -3,28 +3,28 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import numpy as np
 from markupsafe import Markup
 
-from ...core import Evaluator, InvalidSetting, Result, progress, setting
+from ...core import Evaluator, InvalidSetting, Result, Score, progress, setting
 from ...core.files import write_text
 from . import figure, page
 from .column import describe_columns
-from .decoding import MASKED, decode_samples
+from .gallery import show_decoded, show_generated
 from .history import read_count, read_stages
+from .latent import decode_grid
 from .map import make_map
 from .picture import Pictures
+from .score import read_parts, tiles
 from .sheet import Sheet
 from .summary import Confusion, class_name, confuse
 from .svg import write_figure
 
 REPORT, FIGURES = "report.html", "figures"
-DECODED = 10  # samples whose reconstructions are shown
 
 
 @dataclass(frozen=True)
@@ -54,16 +54,15 @@ class Report(Evaluator):
                 "or take report.map=tsne."
             )
 
-    def evaluate(self, result: Result) -> Mapping[str, float | Sequence[int]]:
-        """Write the page; it adds no scores."""
+    def evaluate(self, result: Result) -> Mapping[str, Score]:
+        """Write the page; the scores say how well an encoder denoises that was trained to."""
         c: ReportConfig = self.config
         folder = result.folder / FIGURES
         folder.mkdir(parents=True, exist_ok=True)
         confusion = confuse(result.truth, result.labels, result.n_clusters)
         palette, class_palette = _palettes(result.n_clusters, confusion)
-        maps, how = self._maps(result, folder, palette, class_palette)
-
         pictures = Pictures(result.data, result.seed)
+        shown_map = self._map(result, folder, palette, class_palette, pictures)
         columns = None
         if len(result.data.shape) == 1:
             columns = describe_columns(result.data, result.labels, result.n_clusters)
@@ -74,49 +73,63 @@ class Report(Evaluator):
                 sections.append(sheet.section(k, palette[k]))
                 advance(1)
             rows, together = sheet.neighbour_rows(c.neighbours) if c.neighbours else ([], 0.0)
+            decoded, scores = show_decoded(result, pictures)
+            parts = read_parts(result.scores, folder)
+            apart = [p for p in parts if p.texts or p.figures]
             record = result.record
             content = {
                 "description": result.data.description,
                 "names": _names(result),
                 "n_samples": len(result.labels),
+                "n_held_out": len(result.test.labels) if result.test is not None else 0,
                 "n_clusters": result.n_clusters,
                 "latent_dim": result.z.shape[1],
                 "key": result.key if result.files is not None else "sample",
                 "protocol": result.scores.get("protocol", {}),
-                "tiles": page.tiles(result.scores),
+                "tiles": [t for p in parts if p not in apart for t in p.tiles] + tiles("report", scores),
+                "parts": apart,
                 "sections": sections,
                 "empty": sorted(set(range(result.n_clusters)) - set(sheet.filled)),
                 "sheet": sheet,
                 "pictures": pictures,
-                "maps": maps,
-                "map_method": how,
+                "map": shown_map,
                 "sizes": write_figure(
                     lambda: figure.draw_sizes(sheet.sizes, palette), folder, "sizes",
                     "Bars: the number of samples of each cluster",
                 ),
-                "confusion": _confusion_figure(result, confusion, folder),
+                "known": confusion is not None,
+                "confusion": _confusion(result, folder),
                 "neighbours": rows,
                 "together": together,
-                "decoded": _decoded(result, sheet),
+                "decoded": decoded,
+                "generated": show_generated(result, pictures),
                 "stages": _stage_figures(result.folder, folder),
                 "count": _count(result, folder),
                 "settings": page.settings(record),
                 "command": page.command(record),
             }  # fmt: skip
             write_text(result.folder / REPORT, page.render(content))
-        return {}
+        return scores
 
-    def _maps(
-        self, result: Result, folder: Path, palette: list[str], class_palette: list[str]
-    ) -> tuple[list[Markup], str]:
+    def _map(
+        self, result: Result, folder: Path, palette: list[str], class_palette: list[str], pictures: Pictures
+    ) -> dict[str, Any] | None:
+        """The 2-D map, and beside it what codes between those of samples decode to; None without either."""
         c: ReportConfig = self.config
+        grid = decode_grid(result.encoder, result.z, pictures)
+        decoded = None
+        if grid is not None:
+            decoded = write_figure(
+                lambda: figure.draw_grid(grid), folder, "latent",
+                "What codes on a grid decode to, along the code's two dimensions",
+            )  # fmt: skip
         if c.map == "none":
-            return [], ""
+            return decoded and {"figures": [], "method": "", "reduced": False, "decoded": decoded}
         shown = min(c.map_samples, len(result.labels))
         with progress("drawing the map", shown, "samples", quiet=result.quiet) as advance:
             where = make_map(result.z, result.centers, c.map, c.map_samples, result.seed)
             advance(shown)
-        maps = [
+        figures = [
             write_figure(
                 lambda: figure.draw_map(where, result.labels[where.index], palette, "by cluster"),
                 folder, "map-clusters", "2-D map of the codes, each sample in its cluster's colour",
@@ -124,7 +137,7 @@ class Report(Evaluator):
         ]  # fmt: skip
         if truth := result.truth if class_palette else None:
             names = [class_name(truth, code) for code in range(len(class_palette))]
-            maps.append(
+            figures.append(
                 write_figure(
                     lambda: figure.draw_map(
                         where, truth.labels[where.index], class_palette, "by true class", names
@@ -135,7 +148,7 @@ class Report(Evaluator):
         how = where.method
         if shown < len(result.labels):
             how += f"; {shown:,} of {len(result.labels):,} samples, drawn at random"
-        return maps, how
+        return {"figures": figures, "method": how, "reduced": where.axes is None, "decoded": decoded}
 
 
 def _palettes(n_clusters: int, confusion: Confusion | None) -> tuple[list[str], list[str]]:
@@ -156,18 +169,25 @@ def _names(result: Result) -> str:
     return " + ".join(parts)
 
 
-def _confusion_figure(result: Result, confusion: Confusion | None, folder: Path) -> Markup | None:
-    truth = result.truth
-    if confusion is None or truth is None:
+def _confusion(result: Result, folder: Path) -> dict[str, Any] | None:
+    """Classes against clusters, of the held-out samples where their classes are known."""
+    for source in (result.test, result):
+        if source is None or source.truth is None:
+            continue
+        truth, confusion = source.truth, confuse(source.truth, source.labels, result.n_clusters)
+        if confusion is not None:
+            break
+    else:
         return None
     counts = confusion.ordered()
     filled = counts.any(axis=0)
     classes = [class_name(truth, int(code)) for code in confusion.rows]
     clusters = confusion.columns[filled].tolist()
-    return write_figure(
+    drawn = write_figure(
         lambda: figure.draw_confusion(counts[:, filled], classes, clusters),
         folder, "confusion", "Confusion matrix: how many samples of each class are in each cluster",
     )  # fmt: skip
+    return {"figure": drawn, "held_out": source is result.test, "n": int(counts.sum())}
 
 
 def _stage_figures(run: Path, folder: Path) -> list[tuple[str, Markup]]:
@@ -188,29 +208,3 @@ def _count(result: Result, folder: Path) -> dict[str, Any] | None:
         "Score of each number of clusters that was tried",
     )  # fmt: skip
     return {"sure": str(count.get("sure", "")), "criterion": str(count.get("criterion", "")), "figure": drawn}
-
-
-def _decoded(result: Result, sheet: Sheet) -> dict[str, Any] | None:
-    """Reconstructions of a random member of some clusters, in words and, of pictures, in pictures."""
-    rng = np.random.default_rng(result.seed)
-    some = np.unique(np.linspace(0, len(sheet.filled) - 1, min(DECODED, len(sheet.filled))).round())
-    index = np.array(
-        [rng.choice(np.flatnonzero(result.labels == sheet.filled[int(i)])) for i in some], dtype=np.int64
-    )
-    made = decode_samples(result.encoder, result.data, index, result.seed)
-    if made is None:
-        return None
-    rows = []
-    if sheet.pictures.there:
-        for title, part in zip(("original", "reconstruction", "with noise", "denoised"), made, strict=True):
-            names = [f"{title}: {sheet.name(i)}" for i in index.tolist()]
-            rows.append((title, list(zip(names, map(sheet.pictures.encode, part), strict=True))))
-    return {
-        "rows": rows,
-        "n": len(index),
-        "masked": MASKED,
-        "reconstruction": made.error(made.reconstruction),
-        "denoised": made.error(made.denoised),
-        "noisy": made.error(made.noisy),
-        "variance": made.variance(),
-    }

@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from .history import Stage
+from .latent import Grid
 from .map import Map
 from .svg import INK, PAPER
 from .text import shorten
@@ -65,12 +66,38 @@ def draw_map(
                 str(cluster), where.centers[cluster], (6, -3), textcoords="offset points", zorder=4,
                 fontsize=9, fontweight="bold", path_effects=[withStroke(linewidth=2.5, foreground=PAPER)],
             )  # fmt: skip
-    axes.set(xticks=[], yticks=[], title=title)
-    axes.spines[:].set_visible(False)
+    axes.set_title(title)
     axes.margins(0.03)
+    for axis, name in zip((axes.xaxis, axes.yaxis), where.axes or ("", ""), strict=True):
+        axis.set_label_text(name)
+        axis.set_major_locator(MaxNLocator(6) if name else NullLocator())
+    if where.axes is None:
+        axes.spines[:].set_visible(False)
     if rows:
         _add_legend(figure, axes, names or [], palette, unknown=bool((groups < 0).any()))
     return figure
+
+
+def draw_grid(grid: Grid) -> Figure:
+    """Decoded codes, with the codes' values along the axes."""
+    height, width = grid.pixels.shape[:2]
+    figure = Figure(figsize=(5.2, float(np.clip(5.2 * height / width, 2, 9))), layout="constrained")
+    axes = figure.add_subplot()
+    x, y = (_edges(values) for values in (grid.x, grid.y))
+    axes.imshow(
+        grid.pixels, cmap="gray", vmin=0, vmax=255, interpolation="none", extent=(*x, *y),
+        aspect=height / width * (x[1] - x[0]) / (y[1] - y[0]),
+    )  # fmt: skip
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(6))
+    axes.set(xlabel="first dimension of the code", ylabel="second", title="decoded codes")
+    return figure
+
+
+def _edges(values: np.ndarray) -> tuple[float, float]:
+    """Where pictures begin and end whose middles are at evenly spaced ``values`` (S,)."""
+    half = (values[1] - values[0]) / 2
+    return float(values[0] - half), float(values[-1] + half)
 
 
 def _legend_columns(names: Sequence[str]) -> int:

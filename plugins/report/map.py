@@ -19,12 +19,15 @@ class Map:
     """Positions on the map; method: how they were found, in words.
 
     index: (S,) the samples shown. points: (S, 2) theirs. centers: (K, 2), NaN where a cluster has none.
+    axes: names of the axes that are the codes' own values, ``""`` for one that is not; None where
+    neither is.
     """
 
     index: np.ndarray
     points: np.ndarray
     centers: np.ndarray
     method: str
+    axes: tuple[str, str] | None = None
 
 
 def make_map(
@@ -40,18 +43,21 @@ def make_map(
     if len(z) > samples:
         index = np.sort(rng.choice(len(z), samples, replace=False))
     there = np.isfinite(centers).all(axis=1)
+    names = None
     codes = np.concatenate([z[index], centers[there]]).astype(np.float64)
     if codes.shape[1] == 2:
-        points, how = codes, "the two dimensions of the codes as they are"
+        names = ("first dimension of the code", "second")
+        points, how = codes, "The codes themselves, which have two dimensions"
     elif codes.shape[1] == 1:
+        names = ("code", "")
         height = rng.uniform(-1, 1, len(codes))
         height[len(index) :] = 0
-        points, how = np.column_stack([codes[:, 0], height]), "the code from left to right, height at random"
+        points, how = np.column_stack([codes[:, 0], height]), "The code from left to right, height at random"
     else:
         points, how = _reduce(codes, method, seed % 2**32, rng)
     placed = np.full((len(centers), 2), np.nan)
     placed[there] = points[len(index) :]
-    return Map(index, points[: len(index)], placed, how)
+    return Map(index, points[: len(index)], placed, how, names)
 
 
 def _reduce(

@@ -12,19 +12,6 @@ from markupsafe import Markup
 
 from .text import number, percent, printable, setting_text, shorten
 
-NO_TILES = ("protocol", "seconds", "report")
-MEANING = {
-    "accuracy": "right, clusters matched one to one with classes",
-    "purity": "in their cluster's majority class",
-    "nmi": "information shared with the classes, 0 to 1",
-    "ari": "agreement of pairs with the classes, chance is 0",
-    "silhouette": "compactness of the codes, -1 to 1",
-    "davies_bouldin": "spread over separation, lower is better",
-    "effective_clusters": "clusters of equal size that would be as uneven",
-    "mean_confidence": "of the largest soft assignment",
-    "samples_without_truth": "left out of the scores that need a class",
-}
-SHOWN_AS = {"nmi": "NMI", "ari": "ARI", "davies_bouldin": "Davies-Bouldin"}
 PARTS = ("encoder", "clusterer")
 LONGEST_SETTING = 400
 
@@ -42,27 +29,6 @@ def render(content: Mapping[str, Any]) -> str:
 
 def _finalize(value: Any) -> Any:
     return printable(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def tiles(scores: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The single numbers that the evaluators gave: name, value and what it means.
-
-    ``NAME_samples`` beside ``NAME`` says how many samples that one is of.
-    """
-    made = []
-    for part, values in scores.items():
-        if part in NO_TILES or not isinstance(values, Mapping):
-            continue
-        for name, value in values.items():
-            noted = name.endswith("_samples") and name.removesuffix("_samples") in values
-            if noted or isinstance(value, bool) or not isinstance(value, (int, float)):
-                continue
-            meaning = MEANING.get(name, "")
-            if f"{name}_samples" in values:
-                meaning += f" (of {number(values[f'{name}_samples'])} samples)"
-            shown = SHOWN_AS.get(name, name.replace("_", " "))
-            made.append({"name": shown, "value": number(value), "meaning": meaning.strip()})
-    return made
 
 
 def settings(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]:

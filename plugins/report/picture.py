@@ -68,16 +68,24 @@ class Pictures:
 
     def encode(self, x: Tensor) -> str:
         """A sample (C, H, W) as a data URI."""
+        image = self._image(x, SIDE)
+        file = io.BytesIO()
+        kind = "png" if max(x.shape[1:]) <= PNG_SIDE else "jpeg"
+        image.save(file, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
+        return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+
+    def pixels(self, x: Tensor, side: int) -> np.ndarray:
+        """A sample (C, H, W) as bytes, its longer side at most ``side``.  # (h, w) or (h, w, 3)"""
+        return np.asarray(self._image(x, side))
+
+    def _image(self, x: Tensor, side: int) -> Image.Image:
         values = (x.float().cpu().numpy() - self.low) / (self.high - self.low)
         if len(values) not in (1, 3):
             values = values.mean(axis=0, keepdims=True)
         grey = np.nan_to_num(values * 255).round().clip(0, 255).astype(np.uint8)
         image = Image.fromarray(grey[0] if len(grey) == 1 else grey.transpose(1, 2, 0))
         longest = max(image.size)
-        if longest > SIDE:
-            width, height = (max(1, round(s * SIDE / longest)) for s in image.size)
-            image = image.resize((width, height), Image.Resampling.LANCZOS)
-        file = io.BytesIO()
-        kind = "png" if longest <= PNG_SIDE else "jpeg"
-        image.save(file, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
-        return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        if longest <= side:
+            return image
+        width, height = (max(1, round(s * side / longest)) for s in image.size)
+        return image.resize((width, height), Image.Resampling.LANCZOS)

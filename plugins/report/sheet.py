@@ -128,7 +128,7 @@ class Sheet:
         """Sample ``i``; its picture must be made already."""
         result = self.result
         cluster, second = int(result.labels[i]), int(result.second[i])
-        name = self.name(i)
+        name = sample_name(self.result, i)
         about = [
             name,
             f"cluster {cluster}, confidence {result.confidence[i]:.3f}",
@@ -145,10 +145,6 @@ class Sheet:
         return Example(
             name, " \N{MIDDLE DOT} ".join(about), caption, picture, mark, confidence, second, true, values
         )
-
-    def name(self, i: int) -> str:
-        """The sample's name, or its index."""
-        return str(self.result.files[i]) if self.result.files is not None else f"sample {i}"
 
     def _apart(self, cluster: int, apart: np.ndarray) -> list[tuple[str, str, str, str]]:
         if self.columns is None:
@@ -190,3 +186,8 @@ class Sheet:
             ]
             rows.append(NeighbourRow(kind, self.example(query, kind), near))
         return rows, float((labels[found.index] == labels[queries][:, None]).mean())
+
+
+def sample_name(result: Result, i: int) -> str:
+    """The sample's name, or its index."""
+    return str(result.files[i]) if result.files is not None else f"sample {i}"
