@@ -22,7 +22,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-SCORES = ("accuracy", "nmi", "ari", "silhouette")
+SCORES = ("accuracy", "nmi", "ari", "silhouette", "test_accuracy", "test_nmi", "test_ari")
 
 
 def machine() -> dict[str, Any]:

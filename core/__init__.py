@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .inference import assign, embed, evaluating
     from .interfaces import (
         Augments,
+        Classifies,
         Clusterer,
         Corrupts,
         Dataset,
@@ -61,6 +62,7 @@ _WHERE = {
     "embed": "inference",
     "evaluating": "inference",
     "Augments": "interfaces",
+    "Classifies": "interfaces",
     "Clusterer": "interfaces",
     "Dataset": "interfaces",
     "Decodes": "interfaces",
@@ -83,6 +85,7 @@ _WHERE = {
 __all__ = [
     "Augmentation",
     "Augments",
+    "Classifies",
     "Clusterer",
     "Component",
     "Corrupts",

@@ -135,7 +135,11 @@ class Classifier(Encoder):
 
     def logits(self, x: Tensor) -> Tensor:
         """The classes' logits (B, classes) of samples (B, *shape); no classes before training."""
-        scores: Tensor = self.head(self(x))
+        return self.classify(self(x))
+
+    def classify(self, z: Tensor) -> Tensor:
+        """The classes' logits (B, classes) of codes (B, D); no classes before training."""
+        scores: Tensor = self.head(z)
         return scores
 
     def augment(self, x: Tensor) -> Tensor:

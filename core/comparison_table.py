@@ -96,7 +96,6 @@ class Row:
         failed = [f"seed {t.seed}: {t.reason}" for t in self.trials if t.state == FAILED]
         return [self.impossible] if self.impossible else failed
 
-
     @property
     def chosen(self) -> Trial | None:
         """The run of the least unsupervised loss; None where fewer than two runs have one."""

@@ -37,7 +37,7 @@ class Component:
     target: ``"package.module:Class"``.
     summary: one line for ``deepclust list``.
     paper: where the method is published, for ``deepclust info``.
-    supervised: True for an encoder that learns from labels; runs that use it say so in their results.
+    supervised: True for what learns from labels; runs with an encoder that does say so in their results.
     reads: for a data set, the endings of the paths that it reads, ``"/"`` for folders; its Config has
     a setting ``path``.
 

@@ -244,7 +244,10 @@ def named_components(config: Any) -> list[tuple[str, str]]:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain JSON values: what ``build`` takes again."""
-    return {
-        key: list(value) if isinstance(value, tuple) else value
-        for key, value in dataclasses.asdict(config).items()
-    }
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return list(value) if isinstance(value, tuple) else value

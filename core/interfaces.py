@@ -212,6 +212,15 @@ class FindsAnomalies(Protocol):
 
 
 @runtime_checkable
+class Classifies(Protocol):
+    """The ability to name the true classes, of an encoder that learned from labels."""
+
+    def classify(self, z: Tensor) -> Tensor:
+        """Codes (B, D) to the classes' logits (B, classes), in the order of the training data's Truth."""
+        ...
+
+
+@runtime_checkable
 class HasCenters(Protocol):
     """The ability to name one point of the latent space for each cluster."""
 
@@ -224,6 +233,7 @@ ABILITIES: dict[type[Any], str] = {
     Corrupts: "corrupt(x)",
     Generates: "generate(count, generator)",
     FindsAnomalies: "anomaly_score(x)",
+    Classifies: "classify(z)",
     HasCenters: "centers",
 }
 

@@ -1,0 +1,188 @@
+"""DeepCluster: a head, and the encoder with it, learn what k-means says of the codes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ...core import Augments, Clusterer, Data, Encoder, Run, embed, evaluating, setting
+from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimizer, report
+from ...core.engine.checkpoint import seed_everything
+from ...core.engine.extensions import Extension, LearningRate, cosine
+from .sampling import UniformBatches
+from .teacher import Lesson, teach, whiten
+from .view import check_images, view
+
+
+@dataclass(frozen=True)
+class DeepClusterConfig:
+    rounds: int = setting(1, "how often k-means clusters the codes and the network learns it", low=1)
+    groups: int | None = setting(
+        None, "clusters of k-means in all rounds but the last; none: as many as are asked for", low=2
+    )
+    temperature: float = setting(
+        0.0,
+        "learn softmax(-squared distance to the centres / (temperature * its mean)); 0: the nearest centre",
+        low=0,
+    )
+    whiten: bool = setting(False, "k-means on the codes PCA-whitened and of length 1")
+    n_init: int = setting(20, "restarts of k-means", low=1)
+    uniform: bool = setting(True, "show the network all clusters equally often")
+    hidden: tuple[int, ...] = setting((), "widths of the head's hidden layers; empty: one dense layer", low=1)
+    tune_encoder: bool = setting(True, "train the encoder along with the head")
+    augment: bool = setting(True, "learn from the encoder's augmented samples, where it has any")
+    crop: float = setting(
+        1.0, "views of images: crops of at least this share of the area; 1: none", low=0.01, high=1
+    )
+    flip: bool = setting(False, "views of images: left and right exchanged in half of them")
+    jitter: float = setting(0.0, "views of images: how much brightness and colours change", low=0, high=1)
+    grey: float = setting(0.0, "views of images: share without colour", low=0, high=1)
+    epochs: int = setting(30, "epochs of a round", low=1)
+    batch_size: int = setting(128, "samples in a batch", low=1)
+    optimizer: OptimizerName = setting("adam", "optimiser of encoder and head")
+    lr: float = setting(3e-3, "learning rate", low=0)
+    schedule: Literal["cosine", "constant"] = setting(
+        "cosine", "learning rate in a round: cosine to 0, or constant"
+    )
+    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
+    weight_decay: float = setting(0.0, "weight decay", low=0)
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "fast": {},
+        "photo": {"crop": 0.4, "flip": True, "jitter": 0.4, "grey": 0.2},
+    }
+
+
+class DeepCluster(Clusterer):
+    """A network that learns k-means' assignments and sorts new samples by itself.
+
+    In each round k-means clusters the encoder's codes; then a new head on the codes, and the encoder
+    with it, learns by cross-entropy to tell the cluster of a clean sample from a distorted one. One
+    round learns k-means once; more are Caron et al. 2018, Deep clustering for unsupervised learning of
+    visual features, section 3.2. Rounds of ``groups`` clusters make codes only; labels are the last's.
+    """
+
+    Config: ClassVar[type[DeepClusterConfig]] = DeepClusterConfig
+
+    def __init__(self, config: DeepClusterConfig, n_clusters: int) -> None:
+        super().__init__(config, n_clusters)
+        self.config = config
+        self.head = Head(1, config.hidden, n_clusters)
+
+    def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
+        """Train in a stage ``round0``, ``round1``, ... for each round.
+
+        Raises InvalidSetting or InvalidData for views of samples that are no images from 0 to 1.
+        """
+        c = self.config
+        self._view = view(c.crop, c.flip, c.jitter, c.grey)
+        if self._view is not None:
+            check_images(data)
+        for i in range(c.rounds):
+            last = i == c.rounds - 1
+            clusters = self.n_clusters if last or c.groups is None else min(c.groups, len(data))
+            self._learn(f"round{i}", clusters, encoder, data, run)
+        return self
+
+    def _learn(self, stage: str, n_clusters: int, encoder: Encoder, data: Data, run: Run) -> None:
+        c = self.config
+        seed_everything(run.seed_for(f"{stage}/head"))
+        self.head = Head(encoder.latent_dim, c.hidden, n_clusters).to(data.device)
+        keeper = Keeper()
+        if not run.started(stage):  # else the snapshot has it all
+            z = embed(encoder, data, autocast=run.autocast)
+            self.head.fit_scale(z)
+            keeper.lesson = teach(
+                whiten(z) if c.whiten else z, n_clusters, run.child(stage), temperature=c.temperature,
+                settings={"n_init": c.n_init},
+            )  # fmt: skip
+        batches: Batches
+        if c.uniform:
+            seed = run.seed_for(f"{stage}/batches")
+            batches = UniformBatches(data, c.batch_size, seed, lambda: keeper.lesson.labels)
+        else:
+            batches = run.batches(data, c.batch_size, stage)
+        models: dict[str, nn.Module] = {"clusterer": self}
+        parameters = list(self.parameters())
+        if c.tune_encoder:
+            encoder.train()
+            models["encoder"] = encoder
+            parameters += encoder.parameters()
+        optimizer = make_optimizer(
+            c.optimizer, parameters, c.lr, momentum=c.momentum, weight_decay=c.weight_decay
+        )
+        extensions: list[Extension] = [keeper]
+        if c.schedule == "cosine":
+            extensions.append(LearningRate(cosine()))
+        updater = Updater(
+            batches, models, optimizer, lambda batch: self.loss(encoder, batch, keeper.lesson),
+            autocast=run.autocast,
+        )  # fmt: skip
+        run.train(stage, updater, (run.scaled(c.epochs), "epoch"), extensions)
+
+    def loss(self, encoder: Encoder, batch: Batch, lesson: Lesson) -> Tensor:
+        """Cross-entropy between the lesson's rows of the batch and the head's on distorted samples."""
+        x = self.distort(encoder, batch.x)
+        if self.config.tune_encoder:
+            z = encoder(x)
+        else:
+            with evaluating(encoder):
+                z = encoder(x)
+        scores, labels = self.head(z).float(), lesson.labels.index_select(0, batch.index)
+        report({"agreement": (scores.argmax(1) == labels).float().mean()})
+        if lesson.targets is None:
+            return F.cross_entropy(scores, labels)
+        return F.cross_entropy(scores, lesson.targets.index_select(0, batch.index))
+
+    def distort(self, encoder: Encoder, x: Tensor) -> Tensor:
+        """Samples (B, *shape) as the network is shown them."""
+        if self.config.augment and isinstance(encoder, Augments):
+            x = encoder.augment(x)
+        return x if self._view is None else self._view(x)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The head's softmax."""
+        return torch.softmax(self.head(z).float(), dim=1)
+
+
+class Head(nn.Module):
+    """Codes (B, D) to logits (B, K): dense layers with ReLU between, on codes of mean 0 and variance 1."""
+
+    mean: Tensor  # (D,)
+    factor: Tensor  # (), of codes that vary by 1 in the mean over dimensions
+
+    def __init__(self, dimensions: int, hidden: tuple[int, ...], n_clusters: int) -> None:
+        super().__init__()
+        widths = [dimensions, *hidden, n_clusters]
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.register_buffer("mean", torch.zeros(dimensions))
+        self.register_buffer("factor", torch.ones(()))
+
+    @torch.no_grad()
+    def fit_scale(self, z: Tensor) -> None:
+        """Take mean and scale from codes z (N, D), so that one learning rate suits all encoders."""
+        self.mean.copy_(z.mean(0))
+        self.factor.copy_(z.var(0, correction=0).mean().clamp_min(1e-12).rsqrt())
+
+    def forward(self, z: Tensor) -> Tensor:
+        h: Tensor = self.layers[0]((z - self.mean) * self.factor)
+        for layer in self.layers[1:]:
+            h = layer(F.relu(h))
+        return h
+
+
+class Keeper(Extension):
+    """Keeps the lesson of a round in its snapshots."""
+
+    lesson: Lesson
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.lesson._asdict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.lesson = Lesson(**state)

@@ -1,0 +1,61 @@
+"""The choice of head and epoch without labels: SCAN's loss on samples that were held back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from ...core import Data, Encoder, evaluating
+from ...core.engine import Trainer, report
+from ...core.engine.extensions import WRITER, Extension
+from .loss import entropy, inconsistency
+from .mining import Mined
+
+if TYPE_CHECKING:
+    from .model import SCAN
+
+CHUNK = 1024  # samples in one forward pass
+
+
+class HeldOut(Extension):
+    """Reports the least loss among the heads on the samples held back, and lets that head count.
+
+    Samples and all their neighbours as they are, without distortions, after each epoch.
+    """
+
+    key: ClassVar[str] = "held_out/loss"
+    trigger = (1, "epoch")
+    priority = WRITER
+
+    def __init__(
+        self,
+        clusterer: SCAN,
+        encoder: Encoder,
+        data: Data,
+        mined: Mined,
+        autocast: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self.clusterer, self.encoder, self.data, self.autocast = clusterer, encoder, data, autocast
+        self.held, place = mined.held, torch.full((len(data),), -1, device=mined.held.device)
+        place[mined.held] = torch.arange(len(mined.held), device=mined.held.device)
+        self.neighbours = place[mined.held_neighbours]  # (H, l), among those held back
+
+    def __call__(self, trainer: Trainer) -> None:
+        clusterer = self.clusterer
+        with evaluating(self.encoder, clusterer), self.autocast():
+            logits = torch.cat([self._logits(part) for part in self.held.split(CHUNK)])  # (H, heads, K)
+        apart = torch.stack([inconsistency(logits, logits[near]) for near in self.neighbours.T]).mean(dim=0)
+        used = entropy(logits)
+        losses = apart - clusterer.config.entropy * used  # (heads,)
+        least = losses.argmin()
+        clusterer.chosen.copy_(least)
+        report(
+            {self.key: losses[least], "held_out/inconsistency": apart[least], "held_out/entropy": used[least]}
+        )
+
+    def _logits(self, places: Tensor) -> Tensor:
+        return self.clusterer.logits(self.encoder(self.data.batch(places)))

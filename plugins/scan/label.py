@@ -1,0 +1,75 @@
+"""Self-labelling: what the clusterer is certain of teaches it, seen through strong distortions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...core import Data, Encoder, Run, embed, evaluating
+from ...core.engine import Batch, Updater, make_optimizer, report
+from ...core.engine.extensions import Average, Extension
+from ...core.health import Monitor
+from .loss import balanced_cross_entropy
+from .sample import View
+from .view import weak_view
+
+if TYPE_CHECKING:
+    from .model import SCAN
+
+FEWEST = 0.01  # share of the samples that must be certain, at least one for each cluster
+
+
+def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None, run: Run) -> None:
+    """Train encoder and chosen head in a stage ``label`` (Van Gansbeke et al. 2020, section 3).
+
+    A sample whose largest assignment, seen weakly and in eval mode, is above the threshold is learned
+    through ``view``; clusters weigh the same among those of a batch. Too few such samples at the start:
+    a notice, and nothing is trained.
+    """
+    c = clusterer.config
+    if not run.started("label") and not _certain_enough(clusterer, encoder, data, run):
+        return
+    weak = weak_view(c.flip) if len(data.shape) == 3 else None
+
+    def loss(batch: Batch) -> Tensor:
+        with evaluating(encoder, clusterer):  # BatchNorm's statistics stay as they are
+            q = clusterer(encoder(batch.x if weak is None else weak(batch.x)))
+        confidence, labels = q.max(dim=1)
+        chosen = confidence > c.threshold
+        z = encoder(batch.x if view is None else view(batch.x))
+        logits = clusterer.logits(z).index_select(1, clusterer.chosen[None])[:, 0]
+        report({"certain": chosen.float().mean()})
+        return balanced_cross_entropy(logits, labels, chosen)
+
+    encoder.train()
+    parameters = [*encoder.parameters(), *clusterer.parameters()]
+    optimizer = make_optimizer(
+        c.optimizer, parameters, c.label_lr, momentum=c.momentum, weight_decay=c.weight_decay
+    )
+    updater = Updater(
+        run.batches(data, c.label_batch_size, "label"), {"encoder": encoder, "clusterer": clusterer},
+        optimizer, loss, autocast=run.autocast,
+    )  # fmt: skip
+    extensions: list[Extension] = [Monitor(encoder, clusterer, data, run.autocast)]
+    if c.average:
+        extensions.append(Average(c.average))
+    run.train("label", updater, (run.scaled(c.label_epochs), "epoch"), extensions)
+
+
+def _certain_enough(clusterer: SCAN, encoder: Encoder, data: Data, run: Run) -> bool:
+    z = embed(encoder, data, autocast=run.autocast)
+    with evaluating(clusterer):
+        confidence = torch.cat([clusterer(rows).amax(dim=1) for rows in z.split(65536)])
+    certain = int((confidence > clusterer.config.threshold).sum())
+    needed = max(clusterer.n_clusters, round(FEWEST * len(data)))
+    if certain >= needed:
+        return True
+    run.notice(
+        f"scan is more certain than {clusterer.config.threshold:g} of {certain:,} of {len(data):,} samples, "
+        f"and self-labelling needs {needed:,}: it was left out, and the clusters are those of scan. "
+        f"Train longer (clusterer.epochs), or take a lower clusterer.threshold; half of the samples reach "
+        f"{float(confidence.median()):.3g}."
+    )
+    return False

@@ -1,0 +1,52 @@
+"""Which samples are neighbours: of those that are trained on, and of those held back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ...core.neighbour import nearest
+
+FEWEST = 8  # samples held back, below which none are
+HELD_NEIGHBOURS = 5  # of a sample held back, among those held back
+
+
+@dataclass(frozen=True)
+class Mined:
+    """Places in the data: trained on (M,) with neighbours (M, k), held back (H,) with neighbours (H, l).
+
+    Neighbours are of the same part. Where too few samples are there to hold some back, those trained
+    on are looked at in their place.
+    """
+
+    train: Tensor
+    neighbours: Tensor
+    held: Tensor
+    held_neighbours: Tensor
+
+
+def mine(z: Tensor, count: int, share: float, seed: int) -> Mined:
+    """The ``count`` nearest neighbours by cosine similarity of codes z (N, D), in each part.
+
+    share: of the samples that is held back, drawn by ``seed``. Section 2.2 (Van Gansbeke et al. 2020).
+    """
+    n = len(z)
+    unit = F.normalize(z.float(), dim=1)
+    held = round(share * n)
+    if held < FEWEST or n - held < FEWEST:
+        places = torch.arange(n, device=z.device)
+        found = _within(unit, places, count)
+        return Mined(places, found, places, found[:, :HELD_NEIGHBOURS])
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(z.device)
+    out, kept = order[:held].sort().values, order[held:].sort().values
+    return Mined(kept, _within(unit, kept, count), out, _within(unit, out, HELD_NEIGHBOURS))
+
+
+def _within(unit: Tensor, places: Tensor, count: int) -> Tensor:
+    """The places of the nearest among ``places`` (M,) to each of them, itself left out.  # (M, k)"""
+    part = unit[places]
+    own = torch.arange(len(part), device=part.device)
+    return places[nearest(part, part, count, own=own).index]

@@ -1,0 +1,176 @@
+"""SCAN: heads on an encoder's codes that learn to give neighbours the same cluster, then themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from ...core import Clusterer, Data, Encoder, Run, embed, setting
+from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimizer, report
+from ...core.engine.checkpoint import seed_everything
+from ...core.engine.extensions import BestSnapshot, Extension
+from ...core.health import Monitor
+from .choice import HeldOut
+from .label import label_again
+from .loss import entropy, inconsistency
+from .mining import Mined, mine
+from .sample import Cached, Places, Tuned
+from .view import ViewName, choose_view
+
+
+@dataclass(frozen=True)
+class SCANConfig:
+    neighbours: int = setting(20, "nearest samples that should share a sample's cluster", low=1)
+    heads: int = setting(1, "heads trained side by side; the one of the least held-out loss stays", low=1)
+    entropy: float = setting(5.0, "weight of the term that uses all clusters", low=0)
+    view: ViewName = setting(
+        "auto",
+        "distortion of samples and neighbours: none, the encoder's, strong; auto: the encoder's if any",
+    )
+    flip: bool = setting(True, "strong and weak views exchange left and right; not for digits and letters")
+    tune_encoder: bool = setting(True, "train the encoder along with the heads")
+    draws: int = setting(8, "distortions of each sample whose codes a frozen encoder gives once", low=1)
+    held_out: float = setting(
+        0.1, "share of the samples that the epoch and the head are chosen by, without labels", low=0, high=0.5
+    )
+    epochs: int = setting(50, "most epochs; the one of the least held-out loss stays", low=1)
+    batch_size: int = setting(128, "samples in a batch", low=2)
+    optimizer: OptimizerName = setting("adam", "optimiser of both stages")
+    lr: float = setting(1e-4, "learning rate", low=0)
+    weight_decay: float = setting(1e-4, "weight decay of both stages", low=0)
+    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
+    label_epochs: int = setting(200, "epochs of self-labelling; 0: none", low=0)
+    label_view: ViewName = setting("strong", "distortion that confident samples are learned through")
+    threshold: float = setting(0.99, "confidence from which on a sample is learned from", low=0, high=1)
+    label_batch_size: int = setting(1000, "samples in a batch of self-labelling", low=2)
+    label_lr: float = setting(1e-4, "learning rate of self-labelling", low=0)
+    average: float = setting(
+        0.0, "self-labelling ends with a moving average of the weights of this decay; 0: none", low=0, high=1
+    )
+
+    # Van Gansbeke et al. 2020, supplement A; quick: a frozen encoder and one dense layer on it
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "paper": {"view": "strong"},
+        "quick": {
+            "tune_encoder": False,
+            "heads": 5,
+            "lr": 3e-3,
+            "epochs": 60,
+            "label_epochs": 0,
+            "neighbours": 10,
+        },
+    }
+
+
+class SCAN(Clusterer):
+    """Semantic clustering by adopting nearest neighbours (Van Gansbeke et al. 2020).
+
+    Each head is a dense layer on the codes; it learns to give a sample and one of its nearest
+    neighbours, drawn at each step, the same cluster with certainty (eq. 2, first term), and to use all
+    clusters (second term). Neighbours are mined once, from the encoder as it came (section 2.2). The
+    codes count as shifted and scaled to mean 0 and mean variance 1, so that one learning rate suits all
+    encoders. Then samples that it is certain of teach encoder and head, seen through strong distortions
+    (section 3).
+    """
+
+    Config: ClassVar[type[SCANConfig]] = SCANConfig
+    remedy = (
+        "raise clusterer.entropy, lower clusterer.lr, or ask for fewer clusters; "
+        "neighbours that share no class cannot be told apart"
+    )
+    mean: Tensor  # (D,)
+    factor: Tensor  # ()
+    chosen: Tensor  # (), the head that counts
+
+    def __init__(self, config: SCANConfig, n_clusters: int) -> None:
+        super().__init__(config, n_clusters)
+        self.config = config
+        self.weight = nn.Parameter(torch.empty(config.heads * n_clusters, 0))
+        self.bias = nn.Parameter(torch.empty(config.heads * n_clusters))
+        self.register_buffer("mean", torch.zeros(0))
+        self.register_buffer("factor", torch.ones(()))
+        self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
+
+    @torch.no_grad()
+    def _begin(self, z: Tensor) -> None:
+        """New heads, uniform within 1/sqrt(D) of 0, and the scale of codes z (N, D)."""
+        bound = z.shape[1] ** -0.5
+        self.weight = nn.Parameter(z.new_empty(len(self.weight), z.shape[1]).uniform_(-bound, bound))
+        self.bias = nn.Parameter(z.new_empty(len(self.bias)).uniform_(-bound, bound))
+        self.mean = z.mean(dim=0)
+        self.factor = z.var(dim=0, correction=0).mean().clamp_min(1e-12).rsqrt()
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Codes (B, D) to each head's logits (B, heads, K)."""
+        scores = nn.functional.linear((z - self.mean) * self.factor, self.weight, self.bias)
+        return scores.unflatten(1, (self.config.heads, self.n_clusters)).float()
+
+    def forward(self, z: Tensor) -> Tensor:
+        """The chosen head's softmax."""
+        return self.logits(z).index_select(1, self.chosen[None])[:, 0].softmax(dim=1)
+
+    def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
+        """Mine neighbours, train the heads in a stage ``scan``, then in a stage ``label`` on what is certain.
+
+        Raises InvalidSetting for a view that these data or this encoder cannot have.
+        """
+        c = self.config
+        view = choose_view(c.view, encoder, data, c.flip, "clusterer.view")
+        label_view = (
+            choose_view(c.label_view, encoder, data, c.flip, "clusterer.label_view")
+            if c.label_epochs
+            else None
+        )
+        z = embed(encoder, data, autocast=run.autocast)
+        mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"))
+        seed_everything(run.seed_for("weights"))
+        self._begin(z)
+        codes: Tuned | Cached
+        if c.tune_encoder:
+            codes = Tuned(encoder, data, view)
+        else:
+            codes = Cached(encoder, data, view, c.draws, run.autocast)
+        self._learn(codes, mined, encoder, data, run)
+        if c.label_epochs:
+            label_again(self, encoder, data, label_view, run)
+        return self
+
+    def _learn(self, codes: Tuned | Cached, mined: Mined, encoder: Encoder, data: Data, run: Run) -> None:
+        c = self.config
+        models: dict[str, nn.Module] = {"clusterer": self}
+        parameters = [self.weight, self.bias]
+        if c.tune_encoder:
+            encoder.train()
+            models["encoder"] = encoder
+            parameters += encoder.parameters()
+        batches = Batches(
+            Places(torch.arange(len(mined.train), device=data.device), data.device),
+            c.batch_size,
+            run.seed_for("scan/batches"),
+        )
+        updater = Updater(
+            batches, models,
+            make_optimizer(c.optimizer, parameters, c.lr, momentum=c.momentum, weight_decay=c.weight_decay),
+            lambda batch: self.loss(codes, mined, batch), autocast=run.autocast,
+        )  # fmt: skip
+        best = BestSnapshot(HeldOut.key, restore=True)
+        extensions: list[Extension] = [
+            HeldOut(self, encoder, data, mined, run.autocast),
+            best,
+            Monitor(encoder, self, data, run.autocast),
+        ]
+        run.train("scan", updater, (run.scaled(c.epochs), "epoch"), extensions)
+        self.unsupervised_loss = best.best
+
+    def loss(self, codes: Tuned | Cached, mined: Mined, batch: Batch) -> Tensor:
+        """The mean over the heads of inconsistency - weight * entropy, for samples and one neighbour each."""
+        own = mined.neighbours[batch.x]  # (B, k)
+        drawn = torch.randint(own.shape[1], (len(own), 1), device=own.device)
+        a, b = self.logits(codes(torch.cat([mined.train[batch.x], own.gather(1, drawn)[:, 0]]))).chunk(2)
+        apart, used = inconsistency(a, b), entropy(a)  # (heads,)
+        report({"inconsistency": apart.mean(), "entropy": used.mean()})
+        return (apart - self.config.entropy * used).sum()

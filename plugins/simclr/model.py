@@ -1,0 +1,155 @@
+"""SimCLR: an encoder of any kind as backbone, a head that only training has, and how they learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import torch
+from torch import Tensor, nn
+
+from ...core import Data, Encoder, InvalidData, InvalidSetting, Run, Size, setting
+from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
+from ...core.engine.extensions import LearningRate, cosine
+from ...core.registry import installed
+from .loss import nt_xent
+from .view import view_of
+
+CHUNK_VALUES = 2**22  # of samples whose range is looked at in one go
+
+
+@dataclass(frozen=True)
+class SimCLRConfig:
+    backbone: str = setting("resnet", "encoder of images whose output is the code", component="encoder")
+    backbone_settings: Mapping[str, Any] = setting(
+        {}, "settings of the backbone's network; those of its own training have no effect"
+    )
+    hidden: int = setting(512, "width of the projection head's hidden layer", low=1)
+    projection: int = setting(128, "dimensions in which views are compared", low=2)
+    temperature: float = setting(
+        0.1, "of the loss: the lower, the more the nearest views matter; try 0.5 on small sets", low=1e-3
+    )
+    chunk: int = setting(0, "rows of the similarities held at a time, to save memory; 0: all", low=0)
+    crop: float = setting(0.2, "least share of an image that a view shows; 1: all of it", low=0.01, high=1)
+    flip: bool = setting(True, "exchange left and right in half of the views; not for digits and letters")
+    jitter: float = setting(0.5, "strength of the changes of brightness and colour; 0: none", low=0, high=1)
+    grey: float = setting(0.2, "share of the views without colour", low=0, high=1)
+    blur: float = setting(0.0, "share of the views that are blurred; 0.5 for large photos", low=0, high=1)
+    shift: float = setting(0.0, "shift views at random by up to this share of a side", low=0, high=0.5)
+    rotation: float = setting(0.0, "turn views at random by up to this many degrees", low=0, high=180)
+    zoom: float = setting(0.0, "enlarge or shrink views at random by up to this share", low=0, high=0.9)
+    epochs: int = setting(100, "epochs", low=1)
+    batch_size: int = setting(256, "most samples in a batch, two views of each", low=2)
+    optimizer: OptimizerName = setting("adamw", "optimiser")
+    lr: float = setting(1e-3, "highest learning rate, cosine to 0", low=0)
+    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
+    weight_decay: float = setting(1e-4, "weight decay", low=0)
+
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        # digits and letters: what they show depends on the side and on where strokes are, not on colour
+        "digits": {
+            "backbone": "cae",
+            "backbone_settings": {"filters": [32, 64, 128], "hidden": 256, "latent_dim": 128},
+            "temperature": 0.5,
+            "crop": 0.7,
+            "flip": False,
+            "jitter": 0.0,
+            "grey": 0.0,
+            "shift": 0.1,
+            "rotation": 15.0,
+            "zoom": 0.15,
+            "epochs": 120,
+        },
+        # appendix B.9, with the crops and the optimiser of Van Gansbeke et al. 2020
+        "paper": {"optimizer": "sgd", "lr": 0.4, "batch_size": 512, "epochs": 500},
+        "tutorial": {"batch_size": 512, "epochs": 50},
+    }
+
+
+class SimCLR(Encoder):
+    """Contrastive learning (Chen et al. 2020): two views of one image get near codes, others far ones.
+
+    The code is the backbone's output; the projection head, a hidden layer with ReLU and one to where
+    views are compared, has its use in training alone (section 4.2). The backbone's own ``fit`` is never
+    called, so no labels are needed for one that learns from labels.
+
+    There is no ``augment``: DEC, which would train on these views, sorted digits worse with them.
+
+    Raises InvalidData for samples that are no images, InvalidSetting for itself as backbone, and what
+    the backbone raises.
+    """
+
+    Config: ClassVar[type[SimCLRConfig]] = SimCLRConfig
+
+    def __init__(self, config: SimCLRConfig, shape: Size) -> None:
+        super().__init__(config, shape)
+        if len(shape) != 3:
+            raise InvalidData(
+                "encoder 'simclr' takes images (channels, height, width), and a sample of these data has the "
+                f"shape {tuple(shape)}; take an encoder of rows, such as sdae."
+            )
+        if config.backbone == "simclr":
+            raise InvalidSetting(
+                "encoder.backbone is 'simclr' itself; name another encoder of images, such as resnet or cae."
+            )
+        self.config = config
+        self.backbone: Encoder = installed().make(
+            "encoder", config.backbone, shape,
+            settings=config.backbone_settings, part="encoder.backbone_settings",
+        )  # fmt: skip
+        self.latent_dim = self.backbone.latent_dim
+        self.head = nn.Sequential(
+            nn.Linear(self.latent_dim, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, config.projection),
+        )
+        self.view = view_of(config)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes (B, D) of images (B, C, H, W)."""
+        code: Tensor = self.backbone(x)
+        return code
+
+    def fit(self, data: Data, run: Run) -> Self:
+        """Learn to tell which two views show the same image, in a stage ``contrast``.
+
+        Raises InvalidData for values outside 0 to 1, of which there are no views.
+        """
+        c = self.config
+        _check_range(data)
+        # as equal as they can be: a last batch of few views would have few negatives and poor statistics
+        size = math.ceil(len(data) / math.ceil(len(data) / c.batch_size))
+        optimizer = make_optimizer(
+            c.optimizer, self.parameters(), c.lr, momentum=c.momentum, weight_decay=c.weight_decay
+        )
+        updater = Updater(
+            run.batches(data, size, "contrast"), self, optimizer, self.loss, autocast=run.autocast
+        )
+        self.train()
+        run.train("contrast", updater, (run.scaled(c.epochs), "epoch"), [LearningRate(cosine())])
+        return self
+
+    def loss(self, batch: Batch) -> Tensor:
+        """NT-Xent of two views of each sample, all through the network at once."""
+        c = self.config
+        views = torch.cat((self.view(batch.x), self.view(batch.x)))  # (2B, *shape)
+        a, b = self.head(self.backbone(views)).chunk(2)
+        loss, accuracy = nt_xent(a, b, c.temperature, chunk=c.chunk)
+        report({"accuracy": accuracy})
+        return loss
+
+
+def _check_range(data: Data) -> None:
+    """Raise InvalidData for samples whose colours are not from 0 to 1."""
+    if data.x.dtype == torch.uint8:  # delivered from 0 to 1
+        return
+    rows = max(1, CHUNK_VALUES // math.prod(data.shape))
+    ranges = [torch.stack(data.slice(i, i + rows).aminmax()) for i in range(0, len(data), rows)]
+    low, high = float(min(r[0] for r in ranges)), float(max(r[1] for r in ranges))
+    if low < 0 or high > 1:
+        raise InvalidData(
+            f"{data.description}: the values go from {low:g} to {high:g}, but the views of encoder "
+            "'simclr' are of images with values from 0 to 1; bring them there, or save them as bytes."
+        )

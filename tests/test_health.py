@@ -1,0 +1,109 @@
+"""Health of clusters: known cases, and what a run says of collapsed ones."""
+
+import contextlib
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from deepclust.core import Clusterer, Data, Place
+from deepclust.core.engine import Batches, Trainer, Updater
+from deepclust.core.engine.extensions import Log
+from deepclust.core.health import Monitor, measure
+from deepclust.core.pipeline import run
+from deepclust.core.plan import request_from
+from deepclust.core.registry import installed
+
+
+def test_even_clusters_are_as_many_as_there_are():
+    health = measure(np.arange(40) % 4, np.full(40, 0.7), 4)
+    assert health.effective == pytest.approx(4)
+    assert (health.smallest, health.empty) == (0.25, 0)
+    assert health.confidence == pytest.approx(0.7)
+    assert health.complaint(4) == ""
+
+
+def test_uneven_and_empty_clusters_are_complained_of():
+    labels = np.array([0] * 97 + [1, 2, 3])
+    health = measure(labels, np.ones(100), 4)
+    shares = [0.97, 0.01, 0.01, 0.01]
+    assert health.effective == pytest.approx(math.exp(-sum(s * math.log(s) for s in shares)))
+    assert "as uneven as 1.2 of equal size" in health.complaint(4)
+    empty = measure(np.zeros(9, int), np.ones(9), 3)
+    assert (empty.effective, empty.empty, empty.smallest) == (1, 2, 0)
+    assert empty.complaint(3) == "2 of 3 clusters are empty"
+
+
+class One(Clusterer):
+    """Everything in the first cluster."""
+
+    Config = None
+    remedy = "do something else"
+
+    def __init__(self, config, n_clusters):
+        super().__init__(config, n_clusters)
+
+    def fit(self, encoder, data, run):
+        return self
+
+    def forward(self, z):
+        return torch.nn.functional.one_hot(torch.zeros(len(z), dtype=torch.int64), self.n_clusters).float()
+
+
+def test_a_run_says_that_clusters_are_empty_and_what_to_do(tmp_path, monkeypatch):
+    cls = installed().load("clusterer", "kmeans")
+    monkeypatch.setattr(cls, "fit", One.fit)
+    monkeypatch.setattr(cls, "forward", One.forward)
+    monkeypatch.setattr(cls, "predict", Clusterer.predict)
+    monkeypatch.setattr(cls, "remedy", One.remedy)
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((30, 4)).astype(np.float32))
+    overrides = {
+        "data": str(tmp_path / "x.npy"), "encoder": "sdae", "clusterer": "kmeans", "clusters": 3,
+        "evaluators": ("clustering",), "epochs_scale": 0.02, "settings": {"encoder": {"hidden": "4"}},
+    }  # fmt: skip
+    scores = run(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True).scores
+    assert scores["protocol"]["notices"] == ["2 of 3 clusters are empty: do something else."]
+
+
+@pytest.mark.parametrize("clusterer", ["dec", "idec", "deepcluster", "scan"])
+def test_clusterers_that_train_log_their_health(tmp_path, clusterer):
+    overrides = {
+        "data": "digits", "encoder": "sdae", "clusterer": clusterer, "epochs_scale": 0.02,
+        "evaluators": ("clustering",), "settings": {"encoder": {"hidden": "16"}},
+    }  # fmt: skip
+    run(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True)
+    logs = sorted((tmp_path / "out" / "clusterer").rglob("log.jsonl"))
+    assert logs
+    for log in logs:
+        line = json.loads(log.read_text().splitlines()[-1])
+        assert 1 <= line["health/effective_clusters"] <= 10 + 1e-4
+        assert 0 <= line["health/smallest_cluster"] <= 0.1 + 1e-6
+        assert 0 < line["health/confidence"] <= 1 + 1e-6
+        assert 0 <= line["health/churn"] <= 1
+
+
+def test_churn_is_the_share_that_moved(tmp_path):
+    data = Data(torch.arange(20.0)[:, None], "a line")
+
+    class Cut(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.at = torch.nn.Parameter(torch.tensor(5.0))
+            self.n_clusters = 2
+
+        def forward(self, z):
+            above = (z[:, 0] >= self.at).float()
+            return torch.stack([1 - above, above], dim=1)
+
+    model = Cut()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    updater = Updater(Batches(data, 20, 0), model, optimizer, lambda batch: -2.0 * model.at)
+    trainer = Trainer(updater, (2, "epoch"), tmp_path)
+    trainer.extend(Log())
+    trainer.extend(Monitor(torch.nn.Identity(), model, data, contextlib.nullcontext))
+    trainer.run()
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert [round(line["health/churn"], 6) for line in lines] == [0.1, 0.1], "the cut moves by 2 of 20"
+    assert [round(line["health/smallest_cluster"], 6) for line in lines] == [0.35, 0.45]

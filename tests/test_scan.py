@@ -1,0 +1,345 @@
+"""SCAN: its losses against naive twins, its choice of head, and what its stages do to made data."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from deepclust.core import Data, Encoder, InvalidSetting, Place, Run, assign, embed, truth_of
+from deepclust.core.config import build
+from deepclust.core.engine.checkpoint import seed_everything
+from deepclust.core.pipeline import run as run_pipeline
+from deepclust.core.plan import request_from
+from deepclust.core.registry import installed
+from deepclust.core.testing import check_clusterer
+from deepclust.plugins.scan.loss import balanced_cross_entropy, entropy, inconsistency
+from deepclust.plugins.scan.mining import mine
+from deepclust.plugins.scan.sample import Cached
+
+
+def logits(*shape: int, scale: float = 1.0, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
+    return scale * torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=dtype)
+
+
+def softmax(row):
+    powers = [math.exp(value - max(row)) for value in row]
+    return [power / sum(powers) for power in powers]
+
+
+# losses
+
+
+def test_inconsistency_against_loops():
+    a, b = logits(7, 4), logits(7, 4, seed=1)
+    pairs = [(softmax(x), softmax(y)) for x, y in zip(a.tolist(), b.tolist(), strict=True)]
+    expected = -sum(math.log(sum(p * q for p, q in zip(*pair, strict=True))) for pair in pairs) / 7
+    assert float(inconsistency(a, b)) == pytest.approx(expected, rel=1e-5)
+    assert torch.equal(inconsistency(a, b), inconsistency(b, a))
+
+
+def test_entropy_against_loops():
+    a = logits(9, 5, scale=3)
+    rows = [softmax(row) for row in a.tolist()]
+    share = [sum(column) / 9 for column in zip(*rows, strict=True)]
+    assert float(entropy(a)) == pytest.approx(-sum(s * math.log(s) for s in share), rel=1e-5)
+    assert float(entropy(torch.zeros(3, 6))) == pytest.approx(math.log(6))
+    assert float(entropy(torch.tensor([[50.0, 0, 0]] * 4))) == pytest.approx(0, abs=1e-5)
+
+
+def test_losses_of_several_heads_are_those_of_each():
+    a, b = logits(6, 3, 4), logits(6, 3, 4, seed=1)
+    for loss in (lambda x, y: inconsistency(x, y), lambda x, y: entropy(x)):
+        assert torch.allclose(loss(a, b), torch.stack([loss(a[:, i], b[:, i]) for i in range(3)]))
+
+
+def test_nothing_in_common_is_finite_and_has_a_gradient():
+    """A softmax followed by the log of a dot product would be infinite here."""
+    a = torch.tensor([[200.0, 0.0]], requires_grad=True)
+    loss = inconsistency(a, torch.tensor([[0.0, 200.0]]))
+    assert float(loss) == pytest.approx(200 - math.log(2), rel=1e-4)
+    loss.backward()
+    assert torch.isfinite(a.grad).all()
+    assert float(a.grad.abs().sum()) > 0
+
+
+def test_half_precision_logits_are_summed_in_float32():
+    a = logits(4, 3)
+    assert inconsistency(a.bfloat16(), a.bfloat16()).dtype == entropy(a.bfloat16()).dtype == torch.float32
+
+
+def test_the_losses_gradients():
+    a, b = (logits(5, 4, seed=s, dtype=torch.float64).requires_grad_() for s in (0, 1))
+    double = torch.Tensor.double  # gradcheck needs what .float() would take away
+
+    def exact(function):
+        def call(*tensors):
+            before = torch.Tensor.float
+            torch.Tensor.float = double
+            try:
+                return function(*tensors)
+            finally:
+                torch.Tensor.float = before
+
+        return call
+
+    assert torch.autograd.gradcheck(exact(inconsistency), (a, b))
+    assert torch.autograd.gradcheck(exact(entropy), (a,))
+
+
+def test_balanced_cross_entropy_is_the_mean_over_clusters_of_their_means():
+    scores, labels = logits(40, 4), torch.arange(40) % 7 % 4
+    chosen = torch.arange(40) % 3 > 0
+    each = nn.functional.cross_entropy(scores, labels, reduction="none")
+    means = [each[(labels == k) & chosen].mean() for k in range(4) if ((labels == k) & chosen).any()]
+    assert torch.allclose(balanced_cross_entropy(scores, labels, chosen), torch.stack(means).mean())
+    assert torch.allclose(
+        balanced_cross_entropy(scores, labels, chosen),
+        nn.functional.cross_entropy(
+            scores[chosen], labels[chosen], weight=1 / torch.bincount(labels[chosen], minlength=4).float()
+        ),
+    )
+
+
+def test_no_certain_sample_is_no_loss_and_no_gradient():
+    scores = logits(5, 3).requires_grad_()
+    loss = balanced_cross_entropy(scores, torch.zeros(5, dtype=torch.int64), torch.zeros(5, dtype=torch.bool))
+    loss.backward()
+    assert float(loss) == 0
+    assert torch.equal(scores.grad, torch.zeros(5, 3))
+
+
+# mining
+
+
+def test_neighbours_are_of_the_same_part_and_never_the_sample_itself():
+    z = logits(200, 6)
+    mined = mine(z, 7, 0.2, seed=3)
+    train, held = set(mined.train.tolist()), set(mined.held.tolist())
+    assert (len(train), len(held)) == (160, 40)
+    assert train | held == set(range(200))
+    assert set(mined.neighbours.flatten().tolist()) <= train
+    assert set(mined.held_neighbours.flatten().tolist()) <= held
+    assert (mined.neighbours != mined.train[:, None]).all()
+    unit = nn.functional.normalize(z)
+    first = int(mined.train[0])
+    others = mined.train[1:]
+    best = others[(unit[others] @ unit[first]).argsort(descending=True)[:7]]
+    assert mined.neighbours[0].tolist() == best.tolist()
+    assert torch.equal(mine(z, 7, 0.2, seed=3).held, mined.held)
+    assert not torch.equal(mine(z, 7, 0.2, seed=4).held, mined.held)
+
+
+def test_few_samples_are_all_trained_on():
+    mined = mine(logits(12, 3), 20, 0.1, seed=0)
+    assert mined.train.tolist() == mined.held.tolist() == list(range(12))
+    assert mined.neighbours.shape == (12, 11)
+
+
+# the clusterer on made data
+
+
+class Same(Encoder):
+    """Gives samples as codes, through one layer that counts the passes in training mode."""
+
+    Config = None
+
+    def __init__(self, dim: int) -> None:
+        super().__init__(None, (dim,))
+        self.latent_dim = dim
+        self.layer = nn.Linear(dim, dim)
+        self.norm = nn.BatchNorm1d(dim)
+        nn.init.eye_(self.layer.weight)
+        nn.init.zeros_(self.layer.bias)
+
+    def fit(self, data, run):
+        return self
+
+    def forward(self, x):
+        return self.norm(self.layer(x))
+
+
+def groups(count: int = 300, k: int = 3, spread: float = 0.3, seed: int = 0) -> Data:
+    """Samples around k orthogonal directions."""
+    labels = torch.arange(count) % k
+    x = 4 * torch.eye(6)[labels] + logits(count, 6, scale=spread, seed=seed)
+    return Data(x, "groups", revealed=truth_of(labels.numpy()))
+
+
+def fitted(folder, data: Data, k: int = 3, seed: int = 0, scale: float = 1.0, **settings):
+    cls = installed().load("clusterer", "scan")
+    given = {"preset": "quick", "epochs": 30, "lr": 0.02, "view": "none", "label_view": "none", **settings}
+    clusterer = cls(build(cls.Config, given, "clusterer"), k)
+    torch.manual_seed(0)
+    encoder = Same(6)
+    run = Run(folder, seed=seed, quiet=True, epochs_scale=scale, snapshot_seconds=0)
+    seed_everything(seed)
+    clusterer.fit(encoder, data.seal(), run)
+    return encoder, clusterer
+
+
+def agreement(labels: torch.Tensor, data: Data, k: int) -> float:
+    truth = torch.from_numpy(data.revealed.labels)
+    return sum(int(torch.bincount(truth[labels == c], minlength=k).max()) for c in range(k)
+               if (labels == c).any()) / len(truth)  # fmt: skip
+
+
+@pytest.mark.parametrize("tune", [False, True])
+def test_separated_groups_are_found(tmp_path, tune):
+    data = groups()
+    encoder, clusterer = fitted(tmp_path, data, tune_encoder=tune)
+    placed = assign(clusterer, embed(encoder, data))
+    assert agreement(placed.labels, data, 3) == 1
+    assert sorted(torch.bincount(placed.labels).tolist()) == [100, 100, 100]
+    assert float(placed.confidence.mean()) > 0.9
+
+
+def test_a_frozen_encoder_keeps_its_bits(tmp_path):
+    data = groups()
+    encoder, _ = fitted(tmp_path, data)
+    torch.manual_seed(0)
+    for name, value in Same(6).state_dict().items():
+        assert torch.equal(encoder.state_dict()[name], value), name
+
+
+def test_cached_codes_are_the_encoders_own():
+    data, encoder = groups(), Same(6).eval()
+    view_calls = []
+
+    def view(x):
+        view_calls.append(len(x))
+        return x + len(view_calls)
+
+    clean = Cached(encoder, data, None, 4, torch.no_grad)
+    with torch.no_grad():
+        assert torch.equal(clean(torch.tensor([5, 2])), encoder(data.x[[5, 2]]))
+        drawn = Cached(encoder, data, view, 3, torch.no_grad)
+        assert view_calls == [300] * 3
+        seen = {tuple(drawn(torch.tensor([7]))[0].tolist()) for _ in range(60)}
+        assert seen == {tuple(encoder(data.x[7:8] + i)[0].tolist()) for i in (1, 2, 3)}
+
+
+def test_the_head_and_the_epoch_of_the_least_held_out_loss_stay(tmp_path):
+    data = groups(spread=1.5)
+    _, clusterer = fitted(tmp_path, data, heads=4, epochs=8, lr=0.05)
+    lines = [json.loads(line) for line in (tmp_path / "scan" / "log.jsonl").read_text().splitlines()]
+    losses = [line["held_out/loss"] for line in lines]
+    assert len(losses) == 8
+    assert clusterer.unsupervised_loss == min(losses)
+    best = torch.load(tmp_path / "scan" / "best.pt", weights_only=True)
+    assert best["iteration"] == lines[losses.index(min(losses))]["iteration"]
+    assert int(clusterer.chosen) == int(best["models"]["clusterer"]["chosen"])
+
+
+def test_labels_reach_neither_training_nor_choice(tmp_path):
+    """Permuted classes change no bit: they are not looked at."""
+    data = groups(spread=1.0)
+    other = Data(data.x, "groups", revealed=truth_of(np.roll(data.revealed.labels, 1)))
+    found = [fitted(tmp_path / str(i), d, heads=3, epochs=4)[1] for i, d in enumerate((data, other))]
+    for name, value in found[0].state_dict().items():
+        assert torch.equal(found[1].state_dict()[name], value), name
+
+
+def test_more_clusters_than_groups_split_groups_and_mix_none(tmp_path):
+    data = groups()
+    encoder, clusterer = fitted(tmp_path, data, k=6, epochs=60)
+    labels = assign(clusterer, embed(encoder, data)).labels
+    assert len(labels.unique()) > 3
+    assert agreement(labels, data, 6) > 0.98
+
+
+# self-labelling
+
+
+def test_certain_samples_teach_the_others_and_the_weak_pass_moves_no_statistics(tmp_path):
+    data = groups(spread=1.2)
+    encoder, clusterer = fitted(
+        tmp_path, data, tune_encoder=True, label_epochs=5, threshold=0.9, label_batch_size=100, label_lr=1e-2
+    )
+    log = (tmp_path / "label" / "log.jsonl").read_text().splitlines()
+    assert len(log) == 5
+    assert json.loads(log[-1])["certain"] > json.loads(log[0])["certain"] - 0.05
+    before = torch.load(tmp_path / "scan" / "best.pt", weights_only=True)["models"]["encoder"]
+    moved = encoder.norm.num_batches_tracked - before["norm.num_batches_tracked"]
+    assert int(moved) == 5 * 3, "one pass a step counts, the one through the strong view"
+    assert agreement(assign(clusterer, embed(encoder, data)).labels, data, 3) > 0.9
+
+
+def test_too_few_certain_samples_are_said_and_change_nothing(tmp_path):
+    data = groups(spread=1.5)
+    _, without = fitted(tmp_path / "a", data, epochs=2, lr=1e-4, label_epochs=0)
+    _, clusterer = fitted(tmp_path / "b", data, epochs=2, lr=1e-4, label_epochs=5, threshold=0.999)
+    for name, value in without.state_dict().items():
+        assert torch.equal(clusterer.state_dict()[name], value), name
+    assert not (tmp_path / "b" / "label").exists()
+    (said,) = json.loads((tmp_path / "b" / "notices.json").read_text())
+    assert "self-labelling" in said
+    assert "clusterer.threshold" in said
+
+
+def test_the_notice_stands_in_the_scores_of_the_run(tmp_path):
+    rng = np.random.default_rng(0)
+    np.save(tmp_path / "x.npy", rng.random((60, 5)).astype(np.float32))
+    overrides = {
+        "data": str(tmp_path / "x.npy"), "encoder": "sdae", "clusterer": "scan", "clusters": 3,
+        "epochs_scale": 0.02, "evaluators": ("clustering",),
+        "settings": {
+            "encoder": {"hidden": "8"},
+            "clusterer": {"label_epochs": "9", "label_view": "none", "tune_encoder": "off"},
+        },
+    }  # fmt: skip
+    scores = run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True).scores
+    assert any("self-labelling" in text for text in scores["protocol"]["notices"])
+    assert math.isfinite(scores["clusterer"]["unsupervised_loss"])
+
+
+@pytest.mark.parametrize("setting", ["view", "label_view"])
+def test_views_that_rows_cannot_have_are_refused(tmp_path, setting):
+    with pytest.raises(InvalidSetting, match=f"clusterer.{setting}=strong.*say -s clusterer.{setting}=none"):
+        fitted(tmp_path, groups(), label_epochs=1, **{setting: "strong"})
+    with pytest.raises(InvalidSetting, match=r"augment\(x\), which Same has not"):
+        fitted(tmp_path, groups(), label_epochs=1, **{setting: "encoder"})
+
+
+# resuming, conformance
+
+
+@pytest.mark.parametrize("stage", ["scan", "label"])
+def test_a_killed_run_ends_with_the_same_bits(tmp_path, monkeypatch, stage):
+    from deepclust.core.engine import Updater
+
+    settings = {
+        "tune_encoder": True, "heads": 2, "epochs": 4, "label_epochs": 4, "threshold": 0.5, "average": 0.9,
+        "label_batch_size": 64, "label_lr": 1e-3,
+    }  # fmt: skip
+    data = groups(spread=1.0)
+    encoder, whole = fitted(tmp_path / "whole", data, **settings)
+
+    class Killed(Exception):
+        pass
+
+    update = Updater.update
+    counts = {"scan": 7, "label": 12 + 5}  # 270 samples by 128 are 3 steps an epoch
+
+    def until(self):
+        counts[stage] -= 1
+        if counts[stage] < 0:
+            raise Killed
+        update(self)
+
+    monkeypatch.setattr(Updater, "update", until)
+    with pytest.raises(Killed):
+        fitted(tmp_path / "cut", data, **settings)
+    monkeypatch.setattr(Updater, "update", update)
+    assert (tmp_path / "cut" / stage / "snapshot.pt").exists()
+    resumed_encoder, resumed = fitted(tmp_path / "cut", data, **settings)
+    for one, two in ((whole, resumed), (encoder, resumed_encoder)):
+        for name, value in one.state_dict().items():
+            assert torch.equal(two.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("settings", [{"preset": "quick"}, {"label_epochs": 2, "threshold": 0.2, "heads": 2}])
+def test_scan_keeps_a_clusterers_promises(tmp_path, settings):
+    check_clusterer("scan", tmp_path, **settings)
