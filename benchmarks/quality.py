@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,12 @@ def machine() -> dict[str, Any]:
 def run_seed(args: argparse.Namespace, rest: list[str], seed: int, deadline: float) -> bool:
     """One seed to its end or to the deadline; says whether it is finished."""
     out = args.out / f"seed{seed}"
-    command = [sys.executable, "-m", "deepclust.cli", "run", "--data", args.data, "--seed", str(seed)]
+    command = [sys.executable, "-m", "deepclust.cli", "run", "--seed", str(seed), "--out", str(out)]
     command += ["--evaluator", "clustering"]  # the time of a run is without its pictures
-    command += ["--encoder", args.encoder, "--clusterer", args.clusterer, "--out", str(out), *rest]
+    for name in ("recipe", "data", "encoder", "clusterer"):
+        if value := getattr(args, name):
+            command += [f"--{name}", value]
+    command += rest
     env = {**os.environ}
     if args.threads:
         env["OMP_NUM_THREADS"] = str(args.threads)
@@ -76,6 +80,7 @@ def collect(out: Path) -> dict[str, Any]:
     return {
         "seed": scores["protocol"]["seed"],
         **{name: scores["clustering"].get(name) for name in SCORES},
+        **{f"{part} {name}": value for part, name, value in others(scores)},
         "training seconds": round(sum(s["seconds"] for s in stages.values()), 2),
         **json.loads((out / "process.json").read_text()),
         "resumed": scores["resumed"],
@@ -84,11 +89,19 @@ def collect(out: Path) -> dict[str, Any]:
     }
 
 
+def others(scores: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+    """The shares and losses that evaluators beside ``clustering`` gave: part, name, value."""
+    for part, values in scores.items():
+        if part not in ("protocol", "clustering", "seconds", "resumed"):
+            yield from ((part, name, value) for name, value in values.items() if isinstance(value, float))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", default="digits")
-    parser.add_argument("--encoder", default="sdae")
-    parser.add_argument("--clusterer", default="dec")
+    parser.add_argument("--recipe", help="a run by name, in place of --data, --encoder and --clusterer")
+    parser.add_argument("--data", help="by default digits")
+    parser.add_argument("--encoder", help="by default sdae")
+    parser.add_argument("--clusterer", help="by default dec")
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--out", type=Path, help="folder of the runs")
     parser.add_argument("--results", type=Path, help="JSON file to write")
@@ -96,7 +109,12 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=0, help="threads of a run; 0: torch's choice")
     parser.add_argument("--minutes", type=float, default=1e6, help="stop after so long, to be resumed")
     args, rest = parser.parse_known_args()
-    args.out = args.out or Path("runs/quality") / f"{Path(args.data).stem}-{args.encoder}-{args.clusterer}"
+    if not args.recipe:
+        args.data, args.encoder = args.data or "digits", args.encoder or "sdae"
+        args.clusterer = args.clusterer or "dec"
+    args.out = args.out or Path("runs/quality") / (
+        args.recipe or f"{Path(args.data).stem}-{args.encoder}-{args.clusterer}"
+    )
     deadline = time.monotonic() + 60 * args.minutes
     before = machine()
     with ThreadPoolExecutor(args.jobs) as pool:
@@ -115,8 +133,9 @@ def main() -> None:
         "settings": record["request"],
         "seeds": len(runs),
     }
-    for name in (*SCORES, "training seconds", "process_seconds", "peak memory MiB"):
-        values = [r[name] for r in runs if r[name] is not None]
+    more = [name for name in runs[0] if " " in name and isinstance(runs[0][name], float)]
+    for name in dict.fromkeys((*SCORES, *more, "training seconds", "process_seconds", "peak memory MiB")):
+        values = [r[name] for r in runs if r.get(name) is not None]
         if values:
             deviation = statistics.stdev(values) if len(values) > 1 else 0.0
             summary[name] = {"mean": round(statistics.mean(values), 4), "deviation": round(deviation, 4)}

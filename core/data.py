@@ -177,6 +177,18 @@ class Data:
                 "remove or fill these values first."
             )
 
+    def check_range(self, but: str) -> None:
+        """Raise InvalidData for values outside 0 to 1, as ``batch`` delivers them.
+
+        but: what takes no such values and what to do, the end of the sentence.
+        """
+        if self.x.dtype == torch.uint8:
+            return
+        ranges = torch.stack([torch.stack(self._rows(*chunk).aminmax()) for chunk in self._chunks()])
+        low, high = float(ranges[:, 0].min()), float(ranges[:, 1].max())
+        if low < 0 or high > 1:
+            raise InvalidData(f"{self.description}: the values go from {low:g} to {high:g}, but {but}")
+
     def _chunks(self) -> list[tuple[int, int]]:
         rows = max(1, CHUNK_BYTES // max(1, self.x[0].numel() * self.x.element_size()))
         return [(i, min(i + rows, len(self))) for i in range(0, len(self), rows)]

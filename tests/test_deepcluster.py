@@ -10,6 +10,7 @@ from sklearn.cluster import KMeans
 from torch import nn
 
 from deepclust.core import Data, Encoder, Place, Run, assign, bundle, embed, pipeline
+from deepclust.core.augmentation import random_view
 from deepclust.core.engine import checkpoint
 from deepclust.core.errors import DeepclustError, InvalidData, InvalidSetting
 from deepclust.core.plan import Request
@@ -18,7 +19,6 @@ from deepclust.plugins.clustering.metric import accuracy
 from deepclust.plugins.deepcluster.model import DeepCluster, DeepClusterConfig
 from deepclust.plugins.deepcluster.sampling import UniformBatches
 from deepclust.plugins.deepcluster.teacher import soft_targets, whiten
-from deepclust.plugins.deepcluster.view import view
 
 
 def clouds(sizes, dim=6, seed=0, spread=0.5):
@@ -250,16 +250,21 @@ def test_samples_that_are_all_the_same(tmp_path):
 
 def test_views_are_those_asked_for_and_none_by_default():
     defaults = DeepClusterConfig()
-    assert view(defaults.crop, defaults.flip, defaults.jitter, defaults.grey) is None  # digits have a left
+    assert (defaults.crop, defaults.flip, defaults.jitter, defaults.grey) == (
+        1,
+        False,
+        0,
+        0,
+    )  # digits have a left
     torch.manual_seed(0)
     x = torch.rand(64, 3, 8, 8)
-    flipped = view(1.0, True, 0.0, 0.0)(x)
+    flipped = random_view(flip=True)(x)
     ways = {(torch.equal(a, b), torch.equal(a, b.flip(-1))) for a, b in zip(flipped, x, strict=True)}
     assert ways == {(True, False), (False, True)}
-    grey = view(1.0, False, 0.0, 0.5)(x)
+    grey = random_view(grey=0.5)(x)
     share = torch.stack([(g[0] == g[1]).all() & (g[1] == g[2]).all() for g in grey]).float().mean()
     assert 0.2 < share < 0.8
-    for out in (view(0.3, False, 0.0, 0.0)(x), view(1.0, False, 0.4, 0.0)(x)):
+    for out in (random_view(crop=0.3)(x), random_view(jitter=0.4)(x)):
         assert out.shape == x.shape
         assert 0 <= out.min() <= out.max() <= 1
         assert not torch.equal(out, x)

@@ -14,7 +14,7 @@ from .noise import random_gaussian_noise, random_salt_and_pepper
 from .policy import Augmentation, Operation, Sometimes
 from .randaugment import rand_augment
 from .resampling import random_blur, random_crop, random_window
-from .views import scan_strong_view, simclr_view
+from .views import random_view, scan_strong_view, simclr_view
 
 __all__ = [
     "Augmentation",
@@ -30,6 +30,7 @@ __all__ = [
     "random_greyscale",
     "random_jitter",
     "random_salt_and_pepper",
+    "random_view",
     "random_window",
     "scan_strong_view",
     "simclr_view",

@@ -16,7 +16,6 @@ from ...core.engine import Batch, Updater, make_optimizer
 from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cosine
 from .noise import NoiseName, add_noise
 
-CHUNK_VALUES = 2**22  # of samples whose range is looked at in one go
 MEAN_SAMPLES = 4096  # enough to know the channels' means
 
 
@@ -185,7 +184,7 @@ class CAE(Encoder):
         """
         c = self.config
         if c.output == "sigmoid":
-            _check_range(data)
+            data.check_range("a sigmoid output gives 0 to 1; say -s encoder.output=linear.")
         else:
             self.scale.fill_(1 / math.sqrt(max(data.mean_square(), 1e-12)))
         self._begin_at_mean(data)
@@ -233,17 +232,3 @@ class CAE(Encoder):
 def pairs(widths: list[int]) -> list[tuple[int, int]]:
     """Each width with the next."""
     return list(zip(widths[:-1], widths[1:], strict=True))
-
-
-def _check_range(data: Data) -> None:
-    """Raise InvalidData for samples that a sigmoid cannot give."""
-    if data.x.dtype == torch.uint8:  # delivered from 0 to 1
-        return
-    rows = max(1, CHUNK_VALUES // math.prod(data.shape))
-    ranges = [torch.stack(data.slice(i, i + rows).aminmax()) for i in range(0, len(data), rows)]
-    low, high = (float(f(torch.stack(ranges)[:, i])) for i, f in enumerate((torch.amin, torch.amax)))
-    if low < 0 or high > 1:
-        raise InvalidData(
-            f"{data.description}: the values go from {low:g} to {high:g}, but a sigmoid output gives 0 to 1; "
-            "say -s encoder.output=linear."
-        )

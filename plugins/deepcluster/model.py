@@ -10,13 +10,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Augments, Clusterer, Data, Encoder, Run, embed, evaluating, setting
+from ...core import Augments, Clusterer, Data, Encoder, InvalidSetting, Run, embed, evaluating, setting
+from ...core.augmentation import random_view
 from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import Extension, LearningRate, cosine
+from ...core.health import Monitor
 from .sampling import UniformBatches
 from .teacher import Lesson, teach, whiten
-from .view import check_images, view
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class DeepCluster(Clusterer):
     """
 
     Config: ClassVar[type[DeepClusterConfig]] = DeepClusterConfig
+    remedy = "set clusterer.uniform, take fewer rounds, or ask for fewer clusters"
 
     def __init__(self, config: DeepClusterConfig, n_clusters: int) -> None:
         super().__init__(config, n_clusters)
@@ -80,9 +82,10 @@ class DeepCluster(Clusterer):
         Raises InvalidSetting or InvalidData for views of samples that are no images from 0 to 1.
         """
         c = self.config
-        self._view = view(c.crop, c.flip, c.jitter, c.grey)
-        if self._view is not None:
+        self._view = None
+        if c.crop < 1 or c.flip or c.jitter or c.grey:
             check_images(data)
+            self._view = random_view(crop=c.crop, flip=c.flip, jitter=c.jitter, grey=c.grey)
         for i in range(c.rounds):
             last = i == c.rounds - 1
             clusters = self.n_clusters if last or c.groups is None else min(c.groups, len(data))
@@ -117,6 +120,8 @@ class DeepCluster(Clusterer):
             c.optimizer, parameters, c.lr, momentum=c.momentum, weight_decay=c.weight_decay
         )
         extensions: list[Extension] = [keeper]
+        if n_clusters == self.n_clusters:  # groups of other rounds are no clusters
+            extensions.append(Monitor(encoder, self, data, run.autocast))
         if c.schedule == "cosine":
             extensions.append(LearningRate(cosine()))
         updater = Updater(
@@ -186,3 +191,15 @@ class Keeper(Extension):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.lesson = Lesson(**state)
+
+
+def check_images(data: Data) -> None:
+    """Raise InvalidSetting for samples that have no views, InvalidData for values that no image has."""
+    if len(data.shape) != 3:
+        raise InvalidSetting(
+            "clusterer.crop, flip, jitter and grey make views of images (C, H, W), but a sample has shape "
+            f"{data.shape}; leave them at 1, false, 0 and 0."
+        )
+    data.check_range(
+        "clusterer.crop, flip, jitter and grey take images from 0 to 1; leave them at 1, false, 0 and 0."
+    )

@@ -10,11 +10,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidData, InvalidSetting, Run, Size, random_affine, setting
+from ...core import Data, Encoder, InvalidSetting, Run, Size, random_affine, setting
 from ...core.engine import Batch, Updater, make_optimizer, report
 from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cosine
 
-CHUNK_VALUES = 2**22  # of samples whose range is looked at in one go
 LOG_VARIANCE = (-14.0, 7.0)  # of the posterior: keeps strange samples' scores finite
 FIRST_LOG_VARIANCE = -4.0  # at the start: from the prior's variance the code often never comes into use
 LEAST_VARIANCE = 1e-4  # that is learned, in mean squares of the data: it cannot shrink to nothing
@@ -214,7 +213,7 @@ class VAE(Encoder):
         """
         c = self.config
         if self.output == "sigmoid":
-            _check_range(data)
+            data.check_range("a sigmoid output gives 0 to 1; say -s encoder.output=linear.")
         else:
             self.scale.fill_(1 / math.sqrt(max(data.mean_square(), 1e-12)))
         if self.likelihood == "mse":
@@ -254,17 +253,3 @@ class VAE(Encoder):
 def pairs(widths: list[int]) -> list[tuple[int, int]]:
     """Each width with the next."""
     return list(zip(widths[:-1], widths[1:], strict=True))
-
-
-def _check_range(data: Data) -> None:
-    """Raise InvalidData for samples that a sigmoid cannot give."""
-    if data.x.dtype == torch.uint8:  # delivered from 0 to 1
-        return
-    rows = max(1, CHUNK_VALUES // math.prod(data.shape))
-    ranges = [torch.stack(data.slice(i, i + rows).aminmax()) for i in range(0, len(data), rows)]
-    low, high = (float(f(torch.stack(ranges)[:, i])) for i, f in enumerate((torch.amin, torch.amax)))
-    if low < 0 or high > 1:
-        raise InvalidData(
-            f"{data.description}: the values go from {low:g} to {high:g}, but a sigmoid output gives 0 to 1; "
-            "say -s encoder.output=linear."
-        )
