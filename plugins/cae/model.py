@@ -45,6 +45,7 @@ class CAEConfig:
     )
     shift: float = setting(0.0, "shift samples at random by up to this share of a side", low=0, high=0.5)
     rotation: float = setting(0.0, "turn samples at random by up to this many degrees", low=0, high=180)
+    restore: bool = setting(False, "learn samples as they were before they were shifted and turned")
     epochs: int = setting(20, "epochs", low=1)
     batch_size: int = setting(64, "samples in a batch", low=1)
     optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser")
@@ -202,8 +203,9 @@ class CAE(Encoder):
     def loss(self, batch: Batch) -> Tensor:
         """How far reconstructions of noisy samples are from the samples, a mean over all values."""
         c = self.config
-        x = self.augment(batch.x) * self.scale
-        y = self._decode(self._encode(add_noise(x, c.noise, c.noise_amount, clip=c.output == "sigmoid")))
+        seen = self.augment(batch.x) * self.scale
+        x = batch.x * self.scale if c.restore else seen
+        y = self._decode(self._encode(add_noise(seen, c.noise, c.noise_amount, clip=c.output == "sigmoid")))
         if c.loss == "bce":
             return F.binary_cross_entropy_with_logits(y.float(), x)
         return F.mse_loss(y.float().sigmoid() if c.output == "sigmoid" else y.float(), x)

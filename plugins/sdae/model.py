@@ -32,6 +32,9 @@ class SDAEConfig:
     rotation: float = setting(
         10.0, "images only: turn samples at random by up to this many degrees", low=0, high=180
     )
+    restore: bool = setting(
+        False, "images only: the whole stack learns samples as they were before they were shifted and turned"
+    )
     finetune_noise: float = setting(
         0.2, "share of the inputs masked while the whole stack trains", low=0, high=0.9
     )
@@ -162,9 +165,10 @@ class SDAE(Encoder):
         self._train(f"layer{i}", pair, loss, (c.layer_iterations, c.layer_epochs), data, run)
 
     def _loss(self, batch: Batch) -> Tensor:
-        x = self.augment(batch.x).flatten(1) * self.scale
-        z = self._encode(mask(x, self.config.finetune_noise), len(self.encoders))
-        return _mean_square(self._decode(z) - x)
+        c, x = self.config, batch.x.flatten(1) * self.scale
+        seen = self.augment(batch.x).flatten(1) * self.scale
+        z = self._encode(mask(seen, c.finetune_noise), len(self.encoders))
+        return _mean_square(self._decode(z) - (x if c.restore else seen))
 
     def _train(
         self, stage: str, model: nn.Module, loss: Any, length: tuple[int, int], data: Data, run: Run
