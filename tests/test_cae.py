@@ -378,3 +378,27 @@ def test_it_keeps_an_encoders_promises(tmp_path, shape, settings):
 @pytest.mark.parametrize("name", ["kmeans", "dec", "idec"])
 def test_clusterers_work_with_it(tmp_path, name):
     check_clusterer(name, tmp_path, encoder="cae")
+
+
+def test_dark_images_do_not_end_as_black_everywhere(tmp_path):
+    """A few bright strokes on black, as MNIST's: the mean square of the data is what black costs."""
+    x = torch.zeros(400, 1, 16, 16)
+    for i in range(400):
+        x[i, :, 2 + i % 11 : 4 + i % 11, 3:12] = 1.0
+        x[i, :, 4:12, 2 + i % 7] = 1.0
+    data = Data(x, "strokes")
+    model = fit(make((1, 16, 16), filters=(16, 32, 64), lr=3e-3, epochs=6, batch_size=32), data, tmp_path)
+    with torch.no_grad():
+        error = (model.decode(model(x)) - x).square().mean()
+    assert error < 0.5 * x.square().mean()
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_what_was_shifted_is_to_be_restored_or_kept(restore, monkeypatch):
+    model, x = make(shift=0.2, restore=restore), pictures().x
+    moved = x.roll(2, dims=3)
+    monkeypatch.setattr(model, "augment", lambda samples: moved)
+    target = x if restore else moved
+    with torch.no_grad():
+        expected = (model.decode(model(moved)) - target).square().mean()
+        assert torch.allclose(model.loss(batch_of(x)), expected, rtol=1e-5)

@@ -7,7 +7,7 @@ import torch
 
 from deepclust.core import Augments, Data, Decodes, Run, embed
 from deepclust.core.config import build
-from deepclust.core.engine import checkpoint
+from deepclust.core.engine import Batch, checkpoint
 from deepclust.plugins.sdae.model import SDAE, SDAEConfig
 from deepclust.plugins.sdae.noise import mask
 
@@ -215,3 +215,15 @@ def test_bf16_trains_close_to_float32(tmp_path):
         with torch.no_grad():
             errors[precision] = math.sqrt(float((model.decode(z) - data.x).square().mean() / data.x.var()))
     assert errors["bf16"] < errors["float32"] + 0.1
+
+
+@pytest.mark.parametrize("restore", [True, False])
+def test_what_was_shifted_is_to_be_restored_or_kept(restore, monkeypatch):
+    model = make((1, 8, 8), shift=0.2, restore=restore, finetune_noise=0.0)
+    x = torch.rand(6, 1, 8, 8)
+    moved = x.roll(2, dims=3)
+    monkeypatch.setattr(model, "augment", lambda samples: moved)
+    target = x if restore else moved
+    with torch.no_grad():
+        expected = (model.decode(model(moved)) - target).square().mean()
+        assert torch.allclose(model._loss(Batch(x, torch.arange(6))), expected, rtol=1e-5)
