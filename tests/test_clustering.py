@@ -10,7 +10,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from deepclust.core import Data, Result, Truth
 from deepclust.core.config import build
 from deepclust.core.registry import installed
-from deepclust.plugins.clustering.metric import accuracy, contingency, effective_clusters, purity
+from deepclust.plugins.clustering.metric import accuracy, contingency, purity
 
 
 def best_by_trying(truth: np.ndarray, labels: np.ndarray) -> float:
@@ -81,8 +81,8 @@ def test_lists_that_do_not_match_are_refused(truth, labels):
 
 def test_effective_clusters_is_a_count_for_equal_sizes_and_less_otherwise():
     for k in (1, 2, 7):
-        assert effective_clusters(np.repeat(np.arange(k), 6), k + 3) == pytest.approx(k)
-    uneven = effective_clusters(np.array([0] * 9 + [1]), 2)
+        assert evaluate(np.repeat(np.arange(k), 6), None, k + 3)["effective_clusters"] == pytest.approx(k)
+    uneven = evaluate(np.array([0] * 9 + [1]), None, 2)["effective_clusters"]
     assert 1 < uneven < 2
     assert uneven == pytest.approx(2 ** -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1)))
 
@@ -154,3 +154,23 @@ def test_the_silhouette_is_sampled_as_told():
     labels = np.arange(60) % 3
     assert evaluate(labels, None, silhouette_samples="20")["silhouette_samples"] == 20
     assert "silhouette" not in evaluate(labels, None, silhouette_samples="0")
+
+
+def test_neighbour_purity_is_the_share_of_nearest_codes_with_the_samples_class():
+    rng = np.random.default_rng(3)
+    z, truth = rng.normal(size=(60, 4)).astype(np.float32), np.arange(60) % 3
+    truth[50:] = -1
+    unit = z / np.linalg.norm(z, axis=1, keepdims=True)
+    shares = []
+    for i in range(50):
+        near = [j for j in np.argsort(-(unit @ unit[i])) if j != i][:7]
+        shares += [truth[j] == truth[i] for j in near if truth[j] != -1]
+    labelled = Truth(truth, ("a", "b", "c"))
+    scores = evaluate(np.zeros(60), labelled, z=z, neighbours="7")
+    assert scores["neighbour_purity"] == pytest.approx(np.mean(shares))
+    assert "neighbour_purity" not in evaluate(np.zeros(60), labelled, z=z, neighbours="0")
+    assert "neighbour_purity" not in evaluate(np.zeros(60), None, z=z)
+    apart = (10 * np.eye(4)[np.arange(60) % 3] + 0.1 * z).astype(np.float32)
+    assert (
+        evaluate(np.zeros(60), Truth(np.arange(60) % 3, ("a", "b", "c")), z=apart)["neighbour_purity"] > 0.94
+    )

@@ -17,7 +17,6 @@ from deepclust.plugins.report.column import describe_columns
 from deepclust.plugins.report.decoding import decode_samples
 from deepclust.plugins.report.history import read_count, read_stages
 from deepclust.plugins.report.map import make_map
-from deepclust.plugins.report.neighbour import nearest
 from deepclust.plugins.report.picture import Pictures
 from deepclust.plugins.report.svg import inline
 from deepclust.plugins.report.text import percent, shorten
@@ -36,27 +35,6 @@ class Halves(nn.Module):
     def decode(self, z):
         size = int(np.prod(self.shape))
         return nn.functional.pad(z, (0, size - self.latent_dim)).unflatten(1, self.shape)
-
-
-@pytest.mark.parametrize(("n", "dim", "neighbours"), [(50, 3, 8), (5, 1, 8), (3000, 2, 3)])
-def test_neighbours_are_those_of_brute_force(n, dim, neighbours, monkeypatch):
-    monkeypatch.setattr("deepclust.plugins.report.neighbour.CHUNK", 97)
-    z = np.random.default_rng(n).normal(size=(n, dim)).astype(np.float32)
-    queries = np.array([0, n // 2, n - 1])
-    found = nearest(z, queries, neighbours)
-    for query, index, distance in zip(queries, found.index, found.distance, strict=True):
-        far = np.sqrt(((z.astype(np.float64) - z[query]) ** 2).sum(axis=1))
-        far[query] = np.inf
-        assert index.tolist() == np.argsort(far)[: min(neighbours, n - 1)].tolist()
-        assert distance == pytest.approx(far[index], rel=1e-5)
-
-
-def test_neighbours_of_equal_codes_are_others():
-    found = nearest(np.ones((40, 3), np.float32), np.array([0, 20, 39]), 6)
-    assert found.index.shape == (3, 6)
-    for query, index in zip([0, 20, 39], found.index, strict=True):
-        assert query not in index
-        assert len(set(index.tolist())) == 6
 
 
 def test_the_map_is_seeded_and_holds_as_many_as_asked():

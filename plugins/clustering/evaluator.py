@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+import torch
 from sklearn.metrics import (
     adjusted_rand_score,
     davies_bouldin_score,
@@ -15,13 +16,20 @@ from sklearn.metrics import (
 )
 
 from ...core import Evaluator, Result, Score, setting
+from ...core.health import measure
+from ...core.neighbour import nearest
 from . import metric
+
+ASKED = 2000  # samples whose neighbours are looked at
 
 
 @dataclass(frozen=True)
 class ClusteringConfig:
     silhouette_samples: int = setting(
         5000, "samples that the silhouette is computed on; 0: leave it out", low=0
+    )
+    neighbours: int = setting(
+        20, "nearest codes by cosine whose classes are compared with a sample's; 0: none", low=0
     )
 
 
@@ -39,14 +47,33 @@ class Clustering(Evaluator):
     def evaluate(self, result: Result) -> Mapping[str, Score]:
         """Scores by name, in the order in which they are shown."""
         scores: dict[str, Score] = dict(_against_truth(result))
+        if (purity := self._neighbour_purity(result)) is not None:
+            scores["neighbour_purity"] = purity
         if result.test is not None:
             scores.update((f"test_{name}", value) for name, value in _against_truth(result.test).items())
         scores.update(self._compactness(result))
         sizes = np.bincount(result.labels, minlength=result.n_clusters)
-        scores["effective_clusters"] = metric.effective_clusters(result.labels, result.n_clusters)
+        health = measure(result.labels, result.confidence, result.n_clusters)
+        scores["effective_clusters"] = health.effective
         scores["cluster_sizes"] = sizes.tolist()
-        scores["mean_confidence"] = float(result.confidence.mean())
+        scores["mean_confidence"] = health.confidence
         return scores
+
+    def _neighbour_purity(self, result: Result) -> float | None:
+        """How often a nearest code has the sample's class, of at most ``ASKED`` samples; None without any.
+
+        The neighbours are those that SCAN would mine (Van Gansbeke et al. 2020, section 2.2).
+        """
+        truth, n = result.truth, self.config.neighbours
+        if truth is None or not n:
+            return None
+        known = np.flatnonzero(truth.labels != -1)
+        asked = np.random.default_rng(result.seed).permutation(known)[:ASKED]
+        unit = torch.nn.functional.normalize(torch.from_numpy(result.z), dim=1)
+        own = torch.from_numpy(asked)
+        near = truth.labels[nearest(unit[own], unit, n, own=own).index.numpy()]  # (Q, n)
+        met = near != -1
+        return float((near == truth.labels[asked][:, None])[met].mean()) if met.any() else None
 
     def _compactness(self, result: Result) -> dict[str, float]:
         found, n = len(np.unique(result.labels)), len(result.labels)

@@ -42,10 +42,3 @@ def purity(truth: np.ndarray, labels: np.ndarray) -> float:
     """The share of samples that belong to their cluster's most frequent class (many-to-one)."""
     counts = contingency(truth, labels)
     return float(counts.max(axis=0).sum() / counts.sum())
-
-
-def effective_clusters(labels: np.ndarray, n_clusters: int) -> float:
-    """exp of the entropy of the cluster sizes: n_clusters where they are equal, 1 where one has all."""
-    share = np.bincount(labels, minlength=n_clusters) / len(labels)
-    share = share[share > 0]
-    return float(np.exp(-(share * np.log(share)).sum()))

@@ -21,6 +21,7 @@ MEANING = {
         "purity": "in their cluster's majority class",
         "nmi": "information shared with the classes, 0 to 1",
         "ari": "agreement of pairs with the classes, chance is 0",
+        "neighbour_purity": "of a sample's nearest codes, by cosine, have its class",
         "silhouette": "compactness of the codes, -1 to 1",
         "davies_bouldin": "spread over separation, lower is better",
         "effective_clusters": "clusters of equal size that would be as uneven",

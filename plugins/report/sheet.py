@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
 
 from ...core import Result
+from ...core.neighbour import nearest
 from ...core.results import Placed
 from .column import Columns
-from .neighbour import nearest
 from .picture import Pictures
 from .summary import Confusion, class_name
 from .text import number
@@ -174,18 +175,20 @@ class Sheet:
             if len(others):
                 asked.append((f"random member of {cluster}", int(rng.choice(others))))
         queries = np.array([i for _, i in asked])
-        found = nearest(self.result.z, queries, n)
+        codes, own = torch.from_numpy(self.result.z), torch.from_numpy(queries)
+        found = nearest(codes[own], codes, n, own=own)
+        near_to, distances = found.index.numpy(), found.distance.numpy()
         if self.pictures.there:
-            self.pictures.make(np.concatenate([queries, found.index.reshape(-1)]))
+            self.pictures.make(np.concatenate([queries, near_to.reshape(-1)]))
         labels = self.result.labels
         rows = []
-        for (kind, query), index, distance in zip(asked, found.index, found.distance, strict=True):
+        for (kind, query), index, distance in zip(asked, near_to, distances, strict=True):
             near = [
                 self.example(i, number(far) if labels[i] == labels[query] else f"in {labels[i]}")
                 for i, far in zip(index.tolist(), distance.tolist(), strict=True)
             ]
             rows.append(NeighbourRow(kind, self.example(query, kind), near))
-        return rows, float((labels[found.index] == labels[queries][:, None]).mean())
+        return rows, float((labels[near_to] == labels[queries][:, None]).mean())
 
 
 def sample_name(result: Result, i: int) -> str:
