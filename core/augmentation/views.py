@@ -64,7 +64,10 @@ def random_view(
 
 
 def scan_strong_view(
-    size: tuple[int, int] | None = None, cutout: int = 16, dtype: torch.dtype = torch.float32
+    size: tuple[int, int] | None = None,
+    cutout: int = 16,
+    flip: bool = True,
+    dtype: torch.dtype = torch.float32,
 ) -> Augmentation:
     """Flip, a window of size (H, W) if given, four operations of RandAugment, a square cut out.
 
@@ -73,6 +76,7 @@ def scan_strong_view(
     """
     strong = partial(rand_augment, operations=4, magnitude=(0.0, MOST), ranges=SCAN)
     square = partial(random_cutout, size=(1, cutout))
-    if size is None:
-        return Augmentation((random_flip, strong, square), dtype)
-    return Augmentation((random_flip, partial(random_window, size=size), strong, square), dtype)
+    first: list[Operation] = [random_flip] if flip else []
+    if size is not None:
+        first.append(partial(random_window, size=size))
+    return Augmentation((*first, strong, square), dtype)
