@@ -57,6 +57,9 @@ class Clusterer(nn.Module, ABC):
         super().__init__()
         self.n_clusters = n_clusters
 
+    def check(self, encoder: Encoder, data: Data) -> None:  # noqa: B027 - most have nothing to refuse
+        """Raise DeepclustError for what ``fit`` would refuse; called before anything is trained."""
+
     @abstractmethod
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Learn the clusters of ``encoder``'s codes of ``data``."""

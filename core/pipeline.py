@@ -77,7 +77,8 @@ def run(
         with phase("reading the data"):
             data = plan.data.cls(plan.data.config).load(place)
     asked = clusters_of(plan, data)
-    data.check(asked if isinstance(asked, int) else asked[0])
+    fewest = asked if isinstance(asked, int) else asked[0]
+    data.check(fewest)
     if check is not None:
         check(data)
     folder = out or Path("runs") / _default_name(plan, asked)
@@ -89,6 +90,7 @@ def run(
         quiet, registry=registry,
     )  # fmt: skip
     encoder = _make_encoder(plan, data, work)
+    plan.clusterer.cls(plan.clusterer.config, fewest).check(encoder, data.seal())
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":

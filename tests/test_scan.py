@@ -287,7 +287,7 @@ def test_the_notice_stands_in_the_scores_of_the_run(tmp_path):
         "epochs_scale": 0.02, "evaluators": ("clustering",),
         "settings": {
             "encoder": {"hidden": "8"},
-            "clusterer": {"label_epochs": "9", "label_view": "none", "tune_encoder": "off"},
+            "clusterer": {"label_epochs": "9", "tune_encoder": "off"},
         },
     }  # fmt: skip
     scores = run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True).scores
@@ -301,6 +301,17 @@ def test_views_that_rows_cannot_have_are_refused(tmp_path, setting):
         fitted(tmp_path, groups(), label_epochs=1, **{setting: "strong"})
     with pytest.raises(InvalidSetting, match=r"augment\(x\), which Same has not"):
         fitted(tmp_path, groups(), label_epochs=1, **{setting: "encoder"})
+
+
+def test_what_cannot_be_is_refused_before_the_encoder_trains(tmp_path):
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).random((30, 5)).astype(np.float32))
+    overrides = {
+        "data": str(tmp_path / "x.npy"), "encoder": "sdae", "clusterer": "scan", "clusters": 3,
+        "settings": {"clusterer": {"view": "strong"}},
+    }  # fmt: skip
+    with pytest.raises(InvalidSetting, match="say -s clusterer.view=none"):
+        run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True)
+    assert not (tmp_path / "out").exists()
 
 
 # resuming, conformance

@@ -76,15 +76,25 @@ class DeepCluster(Clusterer):
         self.config = config
         self.head = Head(1, config.hidden, n_clusters)
 
+    @property
+    def _distorts(self) -> bool:
+        c = self.config
+        return bool(c.crop < 1 or c.flip or c.jitter or c.grey)
+
+    def check(self, encoder: Encoder, data: Data) -> None:
+        """Raise InvalidSetting or InvalidData for views of samples that are no images from 0 to 1."""
+        if self._distorts:
+            check_images(data)
+
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Train in a stage ``round0``, ``round1``, ... for each round.
 
-        Raises InvalidSetting or InvalidData for views of samples that are no images from 0 to 1.
+        Raises as ``check``.
         """
         c = self.config
+        self.check(encoder, data)
         self._view = None
-        if c.crop < 1 or c.flip or c.jitter or c.grey:
-            check_images(data)
+        if self._distorts:
             self._view = random_view(crop=c.crop, flip=c.flip, jitter=c.jitter, grey=c.grey)
         for i in range(c.rounds):
             last = i == c.rounds - 1

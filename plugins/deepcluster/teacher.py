@@ -54,7 +54,7 @@ def soft_targets(z: Tensor, centers: Tensor, temperature: float) -> Tensor:
     m: the mean squared distance of a code to its nearest centre, so that the scale of codes is no matter.
     """
     distances = torch.cdist(z, centers, compute_mode="donot_use_mm_for_euclid_dist").square()
-    unit = distances.amin(1).mean().clamp_min(torch.finfo(z.dtype).tiny)
+    unit = distances.amin(1).mean().clamp_min(1e-12)  # of equal codes too
     return torch.softmax(-distances / (temperature * unit), dim=1)
 
 

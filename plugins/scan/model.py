@@ -18,7 +18,7 @@ from .choice import HeldOut
 from .label import label_again
 from .loss import entropy, inconsistency
 from .mining import Mined, mine
-from .sample import Cached, Places, Tuned
+from .sample import Cached, Places, Tuned, View
 from .view import ViewName, choose_view
 
 
@@ -44,7 +44,9 @@ class SCANConfig:
     weight_decay: float = setting(1e-4, "weight decay of both stages", low=0)
     momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
     label_epochs: int = setting(200, "epochs of self-labelling; 0: none", low=0)
-    label_view: ViewName = setting("strong", "distortion that confident samples are learned through")
+    label_view: ViewName = setting(
+        "auto", "distortion that confident samples are learned through; auto: strong for images"
+    )
     threshold: float = setting(0.99, "confidence from which on a sample is learned from", low=0, high=1)
     label_batch_size: int = setting(1000, "samples in a batch of self-labelling", low=2)
     label_lr: float = setting(1e-4, "learning rate of self-labelling", low=0)
@@ -113,18 +115,26 @@ class SCAN(Clusterer):
         """The chosen head's softmax."""
         return self.logits(z).index_select(1, self.chosen[None])[:, 0].softmax(dim=1)
 
+    def check(self, encoder: Encoder, data: Data) -> None:
+        """Raise InvalidSetting for a view that these data or this encoder cannot have."""
+        self._views(encoder, data)
+
+    def _views(self, encoder: Encoder, data: Data) -> tuple[View | None, View | None]:
+        """What samples are seen through in the stages ``scan`` and ``label``."""
+        c = self.config
+        view = choose_view(c.view, encoder, data, c.flip, "clusterer.view")
+        if not c.label_epochs:
+            return view, None
+        place = "clusterer.label_view"
+        return view, choose_view(c.label_view, encoder, data, c.flip, place, strong=True)
+
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Mine neighbours, train the heads in a stage ``scan``, then in a stage ``label`` on what is certain.
 
-        Raises InvalidSetting for a view that these data or this encoder cannot have.
+        Raises as ``check``.
         """
         c = self.config
-        view = choose_view(c.view, encoder, data, c.flip, "clusterer.view")
-        label_view = (
-            choose_view(c.label_view, encoder, data, c.flip, "clusterer.label_view")
-            if c.label_epochs
-            else None
-        )
+        view, label_view = self._views(encoder, data)
         z = embed(encoder, data, autocast=run.autocast)
         mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"))
         seed_everything(run.seed_for("weights"))

@@ -11,12 +11,16 @@ from .sample import View
 ViewName = Literal["auto", "none", "encoder", "strong"]
 
 
-def choose_view(name: ViewName, encoder: Encoder, data: Data, flip: bool, setting: str) -> View | None:
-    """The view of that name; auto: the encoder's, where it has one.
+def choose_view(
+    name: ViewName, encoder: Encoder, data: Data, flip: bool, setting: str, *, strong: bool = False
+) -> View | None:
+    """The view of that name; auto: the encoder's where it has one, or, if ``strong``, strong for images.
 
     setting: where the name was given, for messages.
     Raises InvalidSetting for a view that these data or this encoder cannot have.
     """
+    if name == "auto" and strong and len(data.shape) == 3:
+        name = "strong"
     if name == "none" or (name == "auto" and not isinstance(encoder, Augments)):
         return None
     if name == "strong":
