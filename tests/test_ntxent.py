@@ -2,11 +2,12 @@
 
 import math
 import os
+import subprocess
+import sys
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deepclust.plugins.simclr.loss import gather, nt_xent
@@ -193,8 +194,18 @@ def process(rank, world, n, address, out):
 
 def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path):
     world, n = 2, 5
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
-    mp.spawn(process, (world, n, tmp_path / "meeting", tmp_path), nprocs=world)
+    given = [str(world), str(n), str(tmp_path / "meeting"), str(tmp_path)]
+    running = [
+        subprocess.Popen(
+            [sys.executable, __file__, str(rank), *given], env={**os.environ, "OMP_NUM_THREADS": "1"}
+        )
+        for rank in range(world)
+    ]
+    try:
+        assert [r.wait(timeout=120) for r in running] == [0] * world
+    finally:
+        for r in running:
+            r.kill()
     results = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(world)]
     a, b = (v.requires_grad_() for v in views(world * n, 6))
     weight = weighted(1)
@@ -215,3 +226,7 @@ def test_two_processes_have_the_loss_and_the_gradients_of_one(tmp_path):
 def test_without_a_process_group_nothing_is_gathered():
     x = torch.rand(3, 2)
     assert gather(x) is x
+
+
+if __name__ == "__main__":  # one of the processes of a test
+    process(int(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])
