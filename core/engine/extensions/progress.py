@@ -72,5 +72,6 @@ class ConsoleProgress(Extension):
 
 
 def _values(line: dict[str, float], before: str = "") -> str:
-    shown = [f"{k} {v:.4g}" for k, v in line.items() if k not in ("iteration", "epoch", "seconds")]
+    hidden = ("iteration", "epoch", "seconds")
+    shown = [f"{k} {v:.4g}" for k, v in line.items() if k not in hidden and not k.startswith("health/")]
     return before + ", ".join(shown) if shown else ""
