@@ -11,6 +11,7 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ...core import Evaluator, Result, Score, setting
+from ...core.figure import write_figure
 from ...core.results import write_table
 from . import figure
 from .score import score_samples
@@ -74,9 +75,8 @@ class Anomaly(Evaluator):
         unseen: np.ndarray | None,
     ) -> None:
         folder = result.folder / FIGURES
-        folder.mkdir(parents=True, exist_ok=True)
         names = None if unseen is None else _names(looked, unseen == 1)
-        figure.write(lambda: figure.draw_scores(found, unseen, names), folder, "anomaly-scores")
+        write_figure(lambda: figure.draw_scores(found, unseen, names), folder, "anomaly-scores")
         n = min(self.config.pictures, len(order) // 2)
         if n and len(looked.data.shape) == 3:
             ends = {"strangest": order[:n], "most normal": order[::-1][:n]}
@@ -84,7 +84,7 @@ class Anomaly(Evaluator):
                 title: (figure.pictures(looked.data, index), [_class(looked, i) for i in index.tolist()])
                 for title, index in ends.items()
             }
-            figure.write(lambda: figure.draw_samples(rows), folder, "anomaly-samples")
+            write_figure(lambda: figure.draw_samples(rows), folder, "anomaly-samples")
 
 
 def _strange(result: Result, classes: Sequence[str]) -> tuple[np.ndarray | None, str]:

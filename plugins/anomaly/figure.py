@@ -2,46 +2,18 @@
 
 from __future__ import annotations
 
-import io
-import warnings
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import matplotlib
 import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ...core import Data
-from ...core.files import replacing
 
-INK, PAPER = "#1e2227", "#fefefe"
 OTHERS, UNSEEN = "#4878cf", "#ee854a"
-STYLE: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.frameon": False,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": "none",
-    "savefig.facecolor": "auto",
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a class may be called "$"
-    **dict.fromkeys(["text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"], INK),
-    **dict.fromkeys(["xtick.color", "ytick.color"], INK),
-}
-DPI = 180
 BINS, TAILS = 50, (0.2, 99.8)  # percentiles at which the bars end; what lies beyond is in the last ones
 SIDE = 112  # pixels of a picture's longer side at most
 COLUMNS = 10  # pictures in a row
@@ -51,22 +23,6 @@ TITLES = {
     "reconstruction": "mean squared error of the reconstruction",
     "distance": "distance to the cluster's centre",
 }
-
-
-def write(draw: Callable[[], Figure], folder: Path, name: str) -> None:
-    """Draw a figure and write it as ``name.png`` and ``name.svg``, whatever a user's settings are."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # glyphs that a font lacks
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**STYLE, "svg.hashsalt": name})
-        figure = draw()
-        FigureCanvasAgg(figure)
-        for kind in ("png", "svg"):
-            file = io.BytesIO()
-            metadata = {"Date": None} if kind == "svg" else {}
-            figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
-            with replacing(folder / f"{name}.{kind}") as target:
-                target.write(file.getvalue())
 
 
 def draw_scores(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -122,8 +123,8 @@ class CAE(Encoder):
         up = list(config.decoder or (config.filters[-1], *config.filters[:0:-1]))
         self.sizes = [tuple(math.ceil(s / 2**i) for s in sides) for i in range(len(up) + 1)]  # by poolings
         self.start = (up[0], *self.sizes[-1])  # the decoder's first map
-        self.encoders = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs(down))
-        self.decoders = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairs([*up, channels]))
+        self.encoders = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise(down))
+        self.decoders = nn.ModuleList(nn.Conv2d(a, b, 3, padding=1) for a, b in pairwise([*up, channels]))
         width = config.filters[-1]
         if config.bridge == "dense":
             flat = width * math.prod(math.ceil(s / 2 ** len(config.filters)) for s in sides)
@@ -229,8 +230,3 @@ class CAE(Encoder):
         self.code.weight.mul_(factor)
         self.code.bias.mul_(factor)
         self.spread.weight.div_(factor)
-
-
-def pairs(widths: list[int]) -> list[tuple[int, int]]:
-    """Each width with the next."""
-    return list(zip(widths[:-1], widths[1:], strict=True))

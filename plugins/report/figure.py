@@ -13,10 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from ...core.figure import INK, PAPER
 from .history import Stage
 from .latent import Grid
 from .map import Map
-from .svg import INK, PAPER
 from .text import shorten
 
 ACCENT, UNKNOWN = "#3f74d1", "#9aa0a6"

@@ -2,55 +2,19 @@
 
 from __future__ import annotations
 
-import io
 import re
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
-import matplotlib
 from markupsafe import Markup
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ...core.files import replacing
+from ...core import figure as core_figure
+from ...core.figure import INK, PAPER  # in the page: the colour of its text, and of its background
 
-INK, PAPER = "#1e2227", "#fefefe"  # in the page: the colour of its text, and of its background
-DPI = 180
 SCALE = 1.45  # pixels of the page for a point of the figure, at most
-SETTINGS: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "legend.frameon": False,
-    "figure.facecolor": PAPER,
-    "axes.facecolor": "none",
-    "savefig.facecolor": "auto",
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a class may be called "$"
-    **dict.fromkeys(["text.color", "axes.edgecolor", "axes.labelcolor", "axes.titlecolor"], INK),
-    **dict.fromkeys(["xtick.color", "ytick.color"], INK),
-}
 NAMESPACE = re.compile(r"^\{[^}]*\}")
-
-
-@contextmanager
-def style(name: str) -> Iterator[None]:
-    """matplotlib as it is without a user's settings, with ours; silent about glyphs that a font lacks."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**SETTINGS, "svg.hashsalt": name})
-        yield
 
 
 def write_figure(draw: Callable[[], Figure], folder: Path, name: str, alt: str) -> Markup:
@@ -58,16 +22,7 @@ def write_figure(draw: Callable[[], Figure], folder: Path, name: str, alt: str) 
 
     alt: what it shows, for those who do not see it.
     """
-    with style(name):
-        figure = draw()
-        FigureCanvasAgg(figure)
-        for kind in ("png", "svg"):
-            file = io.BytesIO()
-            metadata = {"Date": None} if kind == "svg" else {}
-            figure.savefig(file, format=kind, dpi=DPI, metadata=metadata)
-            with replacing(folder / f"{name}.{kind}") as target:
-                target.write(file.getvalue())
-    return inline(file.getvalue(), name, alt)
+    return inline(core_figure.write_figure(draw, folder, name), name, alt)
 
 
 def inline(svg: bytes, name: str, alt: str) -> Markup:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
-from ...core import Data, Encoder, Run, embed, evaluating
+from ...core import Data, Encoder, Run, assign, embed, evaluating
 from ...core.engine import Batch, Updater, make_optimizer, report
 from ...core.engine.extensions import Average, Extension
 from ...core.health import Monitor
@@ -59,9 +58,7 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
 
 
 def _certain_enough(clusterer: SCAN, encoder: Encoder, data: Data, run: Run) -> bool:
-    z = embed(encoder, data, autocast=run.autocast)
-    with evaluating(clusterer):
-        confidence = torch.cat([clusterer(rows).amax(dim=1) for rows in z.split(65536)])
+    confidence = assign(clusterer, embed(encoder, data, autocast=run.autocast)).confidence
     certain = int((confidence > clusterer.config.threshold).sum())
     needed = max(clusterer.n_clusters, round(FEWEST * len(data)))
     if certain >= needed:

@@ -2,34 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from ...core.files import replacing
+from ...core.figure import INK, write_figure
 
-INK, PAPER, ACCENT = "#1e2227", "#fefefe", "#3f74d1"
-STYLE: dict[str, Any] = {
-    "font.size": 9,
-    "axes.titlesize": 10,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
-    "figure.facecolor": PAPER,
-    "axes.facecolor": "none",
-    "savefig.facecolor": "auto",
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # a class may be called "$"
-    **dict.fromkeys(["text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"], INK),
-}
-DPI = 180
+ACCENT = "#3f74d1"
 TICKS, ANNOTATED = 40, 400  # labels on an axis, and cells that show their number
 NAME = 18  # characters of a class
 
@@ -39,18 +21,7 @@ def write_confusion(folder: Path, counts: np.ndarray, classes: Sequence[str], ti
 
     counts: (C, C), true classes in rows, predicted ones in columns.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # glyphs that a font lacks
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update({**STYLE, "svg.hashsalt": "svm-confusion"})
-        figure = _draw(counts, [_shorten(c) for c in classes], title)
-        FigureCanvasAgg(figure)
-        for kind in ("png", "svg"):
-            file = io.BytesIO()
-            figure.savefig(file, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else {})
-            with replacing(folder / f"svm-confusion.{kind}") as target:
-                target.write(file.getvalue())
+    write_figure(lambda: _draw(counts, [_shorten(c) for c in classes], title), folder, "svm-confusion")
 
 
 def _draw(counts: np.ndarray, classes: Sequence[str], title: str) -> Figure:

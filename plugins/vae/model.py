@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Literal, NamedTuple, Self
 
 import torch
@@ -104,12 +105,12 @@ class VAE(Encoder):
         self.sizes = [tuple(math.ceil(s / 2**i) for s in shape[1:]) for i in range(len(filters) + 1)]
         self.map = (filters[-1], *self.sizes[-1]) if filters else shape  # beside the dense layers
         channels, dense = [*shape[:1], *filters], [math.prod(self.map), *config.hidden]
-        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairs(channels))
-        self.flat = nn.ModuleList(nn.Linear(a, b) for a, b in pairs(dense))
+        self.down = nn.ModuleList(nn.Conv2d(a, b, 3, 2, 1) for a, b in pairwise(channels))
+        self.flat = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(dense))
         self.mean = nn.Linear(dense[-1], config.latent_dim)
         self.log_variance = nn.Linear(dense[-1], config.latent_dim)
-        self.wide = nn.ModuleList(nn.Linear(a, b) for a, b in pairs([config.latent_dim, *dense[::-1]]))
-        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairs(channels[::-1]))
+        self.wide = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([config.latent_dim, *dense[::-1]]))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairwise(channels[::-1]))
         self.register_buffer("scale", torch.ones(()))
         self.register_buffer("variance", torch.tensor(config.variance or 1.0))
         for layer in (m for m in self.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)):
@@ -248,8 +249,3 @@ class VAE(Encoder):
         if self.config.warmup:
             report({"bound": reconstruction + self.config.beta * kl})
         return reconstruction + share * self.config.beta * kl
-
-
-def pairs(widths: list[int]) -> list[tuple[int, int]]:
-    """Each width with the next."""
-    return list(zip(widths[:-1], widths[1:], strict=True))
