@@ -30,9 +30,11 @@ if TYPE_CHECKING:
         FindsAnomalies,
         Generates,
         HasCenters,
+        HasNeighbours,
         Place,
         Result,
         Score,
+        Views,
         has_ability,
     )
     from .mapped import Mapped
@@ -72,6 +74,7 @@ _WHERE = {
     "FindsAnomalies": "interfaces",
     "Generates": "interfaces",
     "HasCenters": "interfaces",
+    "HasNeighbours": "interfaces",
     "Mapped": "mapped",
     "Place": "interfaces",
     "Preparation": "preparation",
@@ -80,6 +83,7 @@ _WHERE = {
     "Result": "interfaces",
     "Score": "interfaces",
     "Run": "run",
+    "Views": "interfaces",
 }
 
 __all__ = [
@@ -98,6 +102,7 @@ __all__ = [
     "FindsAnomalies",
     "Generates",
     "HasCenters",
+    "HasNeighbours",
     "InvalidData",
     "InvalidSetting",
     "Mapped",
@@ -110,6 +115,7 @@ __all__ = [
     "Size",
     "Sometimes",
     "Truth",
+    "Views",
     "arrange",
     "assign",
     "embed",

@@ -51,15 +51,17 @@ class Trained:
 def write_results(result: Result, data: Data) -> None:
     """The tables and codes of a run, and the table of its held-out samples."""
     folder = result.folder
-    results.write_labels(folder / results.LABELS, data, results.placed_of(result), data.truth)
-    results.write_examples(folder / results.EXAMPLES, data, results.placed_of(result), result.n_clusters)
+    where, n_clusters = results.placed_of(result), result.n_clusters
+    results.write_labels(folder / results.LABELS, data, where, data.truth)
+    results.write_clusters(folder / results.CLUSTERS, data, where, n_clusters, data.truth)
+    results.write_examples(folder / results.EXAMPLES, data, where, n_clusters)
     with replacing(folder / results.EMBEDDING) as file:
         np.save(file, result.z)
     if data.skipped:
         results.write_table(folder / results.SKIPPED, [data.key, "reason"], data.skipped)
     if result.test is not None and data.test is not None:
-        where = results.placed_of(result.test)
-        results.write_labels(folder / results.TEST_LABELS, data.test, where, data.test.truth)
+        there = results.placed_of(result.test)
+        results.write_labels(folder / results.TEST_LABELS, data.test, there, data.test.truth)
 
 
 def protocol(data: Data, *, supervised: bool, seed: int, notices: Sequence[str] = ()) -> dict[str, Any]:

@@ -188,6 +188,15 @@ class Augments(Protocol):
 
 
 @runtime_checkable
+class Views(Protocol):
+    """The ability to show samples as an encoder saw them that learned to give views of one near codes."""
+
+    def view(self, x: Tensor) -> Tensor:
+        """Samples (B, *shape) to a view of each, of the same shape, drawn anew at each call."""
+        ...
+
+
+@runtime_checkable
 class Corrupts(Protocol):
     """The ability to put on samples the noise that the encoder has learned to take off."""
 
@@ -230,14 +239,23 @@ class HasCenters(Protocol):
     centers: Tensor  # (K, D)
 
 
+@runtime_checkable
+class HasNeighbours(Protocol):
+    """The ability to name, after ``fit``, the neighbours of each training sample that it learned from."""
+
+    neighbours: Tensor  # (N, k) int64 places in the training data, the nearest first; -1 where there is none
+
+
 ABILITIES: dict[type[Any], str] = {
     Decodes: "decode(z)",
     Augments: "augment(x)",
+    Views: "view(x)",
     Corrupts: "corrupt(x)",
     Generates: "generate(count, generator)",
     FindsAnomalies: "anomaly_score(x)",
     Classifies: "classify(z)",
     HasCenters: "centers",
+    HasNeighbours: "neighbours",
 }
 
 

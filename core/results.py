@@ -17,7 +17,7 @@ from .inference import Assignment
 from .interfaces import Result
 
 LABELS, EMBEDDING, SKIPPED, EXAMPLES = "labels.csv", "embedding.npy", "skipped.csv", "examples.csv"
-TEST_LABELS = "labels-test.csv"
+TEST_LABELS, CLUSTERS = "labels-test.csv", "clusters.csv"
 SHOWN = 16  # examples of each kind for a cluster
 
 
@@ -92,6 +92,32 @@ def write_examples(path: Path, data: Data, where: Placed, n_clusters: int) -> No
                     yield [cluster, kind, rank, name, f"{where.confidence[i]:.6f}", where.second[i]]
 
     write_table(path, ["cluster", "kind", "rank", _key(data), "confidence", "second"], rows())
+
+
+def write_clusters(path: Path, data: Data, where: Placed, n_clusters: int, truth: Truth | None) -> None:
+    """A row for each cluster: its size, share of all, mean confidence, most confident member, and, where
+    classes are known, the most frequent one and its share of the members whose class is known."""
+
+    def rows() -> Iterator[list[Any]]:
+        for cluster in range(n_clusters):
+            members = where.prototypes(cluster)
+            row: list[Any] = [cluster, len(members), f"{len(members) / len(where.labels):.6f}"]
+            if len(members):
+                first = members[0]
+                row += [
+                    f"{where.confidence[members].mean():.6f}",
+                    first if data.files is None else data.files[first],
+                ]
+            else:
+                row += ["", ""]
+            if truth is not None:
+                counts = np.bincount(truth.labels[members][truth.labels[members] >= 0], minlength=1)
+                most, known = int(counts.argmax()), counts.sum()
+                row += [truth.names[most], f"{counts[most] / known:.6f}"] if known else ["", ""]
+            yield row
+
+    header = ["cluster", "samples", "share", "confidence", "prototype"]
+    write_table(path, header + (["majority", "majority_share"] if truth is not None else []), rows())
 
 
 def _key(data: Data) -> str:

@@ -1,6 +1,7 @@
 """Scores held against brute force and against what must hold for any of them."""
 
 import itertools
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -87,7 +88,7 @@ def test_effective_clusters_is_a_count_for_equal_sizes_and_less_otherwise():
     assert uneven == pytest.approx(2 ** -(0.9 * np.log2(0.9) + 0.1 * np.log2(0.1)))
 
 
-def evaluate(labels, truth, n_clusters=3, z=None, **settings):
+def evaluate(labels, truth, n_clusters=3, z=None, clusterer=None, **settings):
     labels = np.asarray(labels, dtype=np.int64)
     n = len(labels)
     z = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32) if z is None else z
@@ -96,7 +97,7 @@ def evaluate(labels, truth, n_clusters=3, z=None, **settings):
         z=z, labels=labels, confidence=np.full(n, 0.75, np.float32),
         second=labels, second_confidence=np.zeros(n, np.float32), distance=np.ones(n, np.float32),
         centers=np.zeros((n_clusters, 4), np.float32), n_clusters=n_clusters,
-        truth=truth, data=Data(torch.from_numpy(z), "tiny").seal(), encoder=None, clusterer=None,
+        truth=truth, data=Data(torch.from_numpy(z), "tiny").seal(), encoder=None, clusterer=clusterer,
         folder=None, seed=0,
     )  # fmt: skip
     return cls(build(cls.Config, settings, "clustering")).evaluate(result)
@@ -174,3 +175,17 @@ def test_neighbour_purity_is_the_share_of_nearest_codes_with_the_samples_class()
     assert (
         evaluate(np.zeros(60), Truth(np.arange(60) % 3, ("a", "b", "c")), z=apart)["neighbour_purity"] > 0.94
     )
+
+
+def test_mined_purity_is_the_share_of_the_clusterers_neighbours_with_the_samples_class():
+    rng = np.random.default_rng(3)
+    truth = np.arange(60) % 3
+    truth[50:] = -1
+    neighbours = rng.integers(-1, 60, (60, 7))
+    pairs = [(i, j) for i in range(50) for j in neighbours[i].tolist() if j != -1 and truth[j] != -1]
+    labelled = Truth(truth, ("a", "b", "c"))
+    learned = SimpleNamespace(neighbours=torch.from_numpy(neighbours))
+    scores = evaluate(np.zeros(60), labelled, clusterer=learned)
+    assert scores["mined_purity"] == pytest.approx(np.mean([truth[i] == truth[j] for i, j in pairs]))
+    assert "mined_purity" not in evaluate(np.zeros(60), None, clusterer=learned)
+    assert "mined_purity" not in evaluate(np.zeros(60), labelled)

@@ -7,10 +7,11 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from deepclust.cli import main
-from deepclust.core import Recipe, hookimpl
+from deepclust.core import Data, Recipe, hookimpl
 from deepclust.core.errors import BrokenPlugin, InvalidSetting, UnknownName
 from deepclust.core.plan import request_from, resolve
 from deepclust.core.recipe import about, apply
@@ -120,6 +121,10 @@ def test_each_shipped_recipe_says_what_it_is_and_can_be_run(entry):
     plan = asked(entry.recipe)
     assert plan.clusters is not None
     assert plan.request.encoder in entry.recipe.name or plan.request.data in entry.recipe.name
+    shape = (3, 32, 32) if plan.request.data == "cifar10" else (1, 28, 28)
+    encoder = plan.encoder.cls(plan.encoder.config, shape)
+    clusterer = plan.clusterer.cls(plan.clusterer.config, 10)
+    clusterer.check(encoder, Data(torch.zeros(1, *shape), "one image"))  # raises where the two do not fit
 
 
 def command(*arguments):

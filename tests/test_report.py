@@ -6,6 +6,7 @@ import json
 import re
 from collections import Counter
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
@@ -176,7 +177,8 @@ def test_prototypes_are_the_most_confident_and_doubtful_the_least_decided(tmp_pa
         best = members[np.argsort(-result.confidence[members])][:2]
         margin = (result.confidence - result.second_confidence)[members]
         expected += [f"sample {i}" for i in [*best, members[margin.argmin()]]]
-    assert alts == expected
+    assert alts[-len(expected) :] == expected
+    assert len(alts) == len(expected) + 3 * 2  # the prototypes stand in the table as well
     assert re.search(r"<figcaption>1 or 2</figcaption>", page)
 
 
@@ -288,3 +290,36 @@ def test_many_samples_and_clusters_make_a_bounded_page(tmp_path):
     assert len([a for a in reader.all("article")]) == k
     assert MOST_EXAMPLES / 2 < len(reader.all("img")) < MOST_EXAMPLES + 400
     assert "fewer are shown" in "".join(reader.text)
+
+
+def test_rows_of_the_neighbours_that_clusters_were_learned_from(tmp_path):
+    result = make_result(tmp_path)
+    assert "learned from" not in report(result)
+    neighbours = (torch.arange(60)[:, None] + torch.tensor([3, 1, 6])) % 60  # clusters are i % 3
+    neighbours[0, 1:] = -1
+    page = report(make_result(tmp_path, clusterer=SimpleNamespace(neighbours=neighbours)), neighbours="2")
+    check_page(page)
+    part = page[page.index("learned from") : page.index("</section>", page.index("learned from"))]
+    rows = part.split('<div class="row">')[1:]
+    assert len(rows) == 6
+    for row in rows:
+        query, *near = (int(i) for i in re.findall(r'title="sample (\d+)', row))
+        assert near == [i for i in neighbours[query, :2].tolist() if i >= 0]
+        assert row.count(f"in {(query + 1) % 3}") == (len(near) == 2)
+    there = [len(re.findall("title=", row)) - 1 for row in rows]
+    assert f"{100 * len(rows) / sum(there):.1f}" in part  # all the first ones are in the cluster
+
+
+def test_notices_stand_at_the_top_and_each_cluster_has_prototypes_in_the_table(tmp_path):
+    said = "2 of 5 clusters are empty: <ask> for fewer."
+    result = make_result(tmp_path, scores={"protocol": {"trained on": "60", "notices": [said]}})
+    page = report(result)
+    check_page(page)
+    assert page.index("2 of 5 clusters are empty: &lt;ask&gt; for fewer.") < page.index('id="clusters"')
+    assert "notices:" not in page
+    assert "Notice" not in report(make_result(tmp_path))
+    table = page[page.index('<section id="clusters">') : page.index("</table>")]
+    for cluster in range(3):
+        row = table[table.index(f"#cluster-{cluster}") :]
+        best = sorted(range(cluster, 60, 3), key=lambda i: -result.confidence[i])[:3]
+        assert re.findall(r'alt="sample (\d+)"', row[: row.index("</tr>")]) == [str(i) for i in best]

@@ -9,7 +9,7 @@ from torch import nn
 
 from deepclust.core import Data, Truth, assign
 from deepclust.core.inference import centers_of, distances
-from deepclust.core.results import Placed, placed, write_examples, write_labels
+from deepclust.core.results import Placed, placed, write_clusters, write_examples, write_labels
 
 
 class Table(nn.Module):
@@ -138,6 +138,30 @@ def test_samples_without_names_have_indices_and_without_truth_no_column(tmp_path
     found = rows(tmp_path / "labels.csv")
     assert list(found[0]) == ["index", "cluster", "confidence", "distance", "second"]
     assert [r["index"] for r in found] == list("01234")
+
+
+def test_the_table_of_clusters_counts_members_and_classes(tmp_path):
+    w = where(100)
+    data = Data(torch.zeros(100, 2), "many", files=[f"row {i}" for i in range(100)], key="id")
+    rng = np.random.default_rng(1)
+    truth = Truth(rng.integers(-1, 3, 100), ("cat", "dog", "emu"))
+    write_clusters(tmp_path / "clusters.csv", data, w, 4, truth)
+    found = rows(tmp_path / "clusters.csv")
+    assert [r["cluster"] for r in found] == list("0123")
+    for k, row in enumerate(found[:3]):
+        members = [i for i in range(100) if w.labels[i] == k]
+        assert int(row["samples"]) == len(members) == round(100 * float(row["share"]))
+        assert float(row["confidence"]) == pytest.approx(w.confidence[members].mean(), abs=1e-6)
+        best = max(w.confidence[members])
+        assert row["prototype"] in [f"row {i}" for i in members if w.confidence[i] == best]
+        classes = [truth.names[truth.labels[i]] for i in members if truth.labels[i] >= 0]
+        assert classes.count(row["majority"]) == max(map(classes.count, truth.names))
+        share = classes.count(row["majority"]) / len(classes)
+        assert float(row["majority_share"]) == pytest.approx(share, abs=1e-6)
+    assert list(found[3].values()) == ["3", "0", "0.000000", "", "", "", ""]
+    write_clusters(tmp_path / "without.csv", data, w, 4, None)
+    header = ["cluster", "samples", "share", "confidence", "prototype"]
+    assert [list(r) for r in rows(tmp_path / "without.csv")] == [header] * 4
 
 
 def test_the_table_of_examples_has_both_kinds_of_each_cluster(tmp_path):

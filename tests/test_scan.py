@@ -18,6 +18,7 @@ from deepclust.core.testing import check_clusterer
 from deepclust.plugins.scan.loss import balanced_cross_entropy, entropy, inconsistency
 from deepclust.plugins.scan.mining import mine
 from deepclust.plugins.scan.sample import Cached
+from deepclust.plugins.scan.view import choose_view
 
 
 def logits(*shape: int, scale: float = 1.0, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
@@ -136,6 +137,18 @@ def test_few_samples_are_all_trained_on():
     mined = mine(logits(12, 3), 20, 0.1, seed=0)
     assert mined.train.tolist() == mined.held.tolist() == list(range(12))
     assert mined.neighbours.shape == (12, 11)
+
+
+@pytest.mark.parametrize(("n", "share", "count"), [(50, 0.2, 7), (50, 0.2, 3), (12, 0.1, 20)])
+def test_the_table_of_neighbours_has_a_row_for_each_sample(n, share, count):
+    mined = mine(logits(n, 6), count, share, seed=3)
+    expected = torch.full((n, mined.neighbours.shape[1]), -1)
+    for place, near in zip(mined.held.tolist(), mined.held_neighbours, strict=True):
+        expected[place, : len(near)] = near[: expected.shape[1]]
+    for place, near in zip(mined.train.tolist(), mined.neighbours, strict=True):
+        expected[place] = near
+    assert torch.equal(mined.table(), expected)
+    assert (mined.table()[:, 0] >= 0).all()
 
 
 # the clusterer on made data
@@ -299,8 +312,51 @@ def test_the_notice_stands_in_the_scores_of_the_run(tmp_path):
 def test_views_that_rows_cannot_have_are_refused(tmp_path, setting):
     with pytest.raises(InvalidSetting, match=f"clusterer.{setting}=strong.*say -s clusterer.{setting}=none"):
         fitted(tmp_path, groups(), label_epochs=1, **{setting: "strong"})
-    with pytest.raises(InvalidSetting, match=r"augment\(x\), which Same has not"):
+    with pytest.raises(InvalidSetting, match=r"augment\(x\), and Same has neither"):
         fitted(tmp_path, groups(), label_epochs=1, **{setting: "encoder"})
+
+
+def test_the_encoders_views_go_before_how_it_augments():
+    encoder = Same(6)
+    assert choose_view("auto", encoder, groups(), True, "clusterer.view") is None
+    encoder.augment = lambda x: x + 1
+    for name in ("auto", "encoder"):
+        assert choose_view(name, encoder, groups(), True, "clusterer.view") is encoder.augment
+    encoder.view = lambda x: x + 2
+    for name in ("auto", "encoder"):
+        assert choose_view(name, encoder, groups(), True, "clusterer.view") is encoder.view
+    assert choose_view("none", encoder, groups(), True, "clusterer.view") is None
+
+
+def test_scan_on_simclr_learns_from_the_views_of_simclr(tmp_path, monkeypatch):
+    """Of a frozen encoder the codes of each draw are those of other views, of one that trains all steps'."""
+    x = np.random.default_rng(0).random((40, 1, 8, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    cls = installed().load("encoder", "simclr")
+    seen = []
+    draw = cls.view
+
+    def view(self, x):
+        seen.append(len(x))
+        return draw(self, x)
+
+    # 8 of 40 are held back: two steps with 16 samples and a neighbour of each
+    for tune, expected in (("off", [40] * 3), ("on", [32] * 2)):
+        overrides = {
+            "data": str(tmp_path / "x.npy"), "encoder": "simclr", "clusterer": "scan", "clusters": 3,
+            "evaluators": ("clustering",),
+            "settings": {
+                "encoder": {"backbone": "cae", "epochs": "1", "batch_size": "40"},
+                "clusterer": {
+                    "view": "encoder", "tune_encoder": tune, "draws": "3", "epochs": "1", "batch_size": "16",
+                    "label_epochs": "0", "held_out": "0.2",
+                },
+            },
+        }  # fmt: skip
+        monkeypatch.setattr(cls, "view", view)
+        run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / tune, quiet=True)
+        assert seen == [40, 40, *expected]  # SimCLR's own two first
+        seen.clear()
 
 
 def test_what_cannot_be_is_refused_before_the_encoder_trains(tmp_path):

@@ -138,9 +138,8 @@ def test_the_usual_views_are_those_of_small_photos():
     x = torch.rand(16, 3, 12, 12)
     for blur in (0.0, 0.5):
         ours, theirs = make((3, 12, 12), blur=blur).view, simclr_view(blur=blur)
-        torch.testing.assert_close(
-            ours(x, torch.Generator().manual_seed(1)), theirs(x, torch.Generator().manual_seed(1))
-        )
+        torch.manual_seed(1)
+        torch.testing.assert_close(ours(x), theirs(x, torch.Generator().manual_seed(1)))
 
 
 def test_the_view_of_digits_is_never_mirrored_and_its_grey_values_stay():

@@ -15,7 +15,7 @@ from sklearn.metrics import (
     silhouette_score,
 )
 
-from ...core import Evaluator, Result, Score, setting
+from ...core import Evaluator, HasNeighbours, Result, Score, setting
 from ...core.health import measure
 from ...core.neighbour import nearest
 from . import metric
@@ -47,8 +47,12 @@ class Clustering(Evaluator):
     def evaluate(self, result: Result) -> Mapping[str, Score]:
         """Scores by name, in the order in which they are shown."""
         scores: dict[str, Score] = dict(_against_truth(result))
-        if (purity := self._neighbour_purity(result)) is not None:
-            scores["neighbour_purity"] = purity
+        for name, purity in (
+            ("mined_purity", _mined_purity(result)),
+            ("neighbour_purity", self._neighbour_purity(result)),
+        ):
+            if purity is not None:
+                scores[name] = purity
         if result.test is not None:
             scores.update((f"test_{name}", value) for name, value in _against_truth(result.test).items())
         scores.update(self._compactness(result))
@@ -62,7 +66,7 @@ class Clustering(Evaluator):
     def _neighbour_purity(self, result: Result) -> float | None:
         """How often a nearest code has the sample's class, of at most ``ASKED`` samples; None without any.
 
-        The neighbours are those that SCAN would mine (Van Gansbeke et al. 2020, section 2.2).
+        The neighbours are those that SCAN would mine of these codes (Van Gansbeke et al. 2020, section 2.2).
         """
         truth, n = result.truth, self.config.neighbours
         if truth is None or not n:
@@ -71,9 +75,7 @@ class Clustering(Evaluator):
         asked = np.random.default_rng(result.seed).permutation(known)[:ASKED]
         unit = torch.nn.functional.normalize(torch.from_numpy(result.z), dim=1)
         own = torch.from_numpy(asked)
-        near = truth.labels[nearest(unit[own], unit, n, own=own).index.numpy()]  # (Q, n)
-        met = near != -1
-        return float((near == truth.labels[asked][:, None])[met].mean()) if met.any() else None
+        return _agreement(truth.labels, asked, nearest(unit[own], unit, n, own=own).index.numpy())
 
     def _compactness(self, result: Result) -> dict[str, float]:
         found, n = len(np.unique(result.labels)), len(result.labels)
@@ -88,6 +90,21 @@ class Clustering(Evaluator):
             scores["silhouette_samples"] = size
         scores["davies_bouldin"] = float(davies_bouldin_score(result.z, result.labels))
         return scores
+
+
+def _mined_purity(result: Result) -> float | None:
+    """How often a neighbour that the clusterer learned from has the sample's class; None without any."""
+    if result.truth is None or not isinstance(result.clusterer, HasNeighbours):
+        return None
+    known = np.flatnonzero(result.truth.labels != -1)
+    return _agreement(result.truth.labels, known, result.clusterer.neighbours.cpu().numpy()[known])
+
+
+def _agreement(classes: np.ndarray, asked: np.ndarray, neighbours: np.ndarray) -> float | None:
+    """The share of neighbours (Q, n), of known class, that have the class of the sample asked (Q,)."""
+    near = np.where(neighbours >= 0, classes[neighbours], -1)
+    met = near != -1
+    return float((near == classes[asked][:, None])[met].mean()) if met.any() else None
 
 
 def _against_truth(result: Result) -> dict[str, float]:

@@ -72,11 +72,12 @@ class Report(Evaluator):
             for k in sheet.filled:
                 sections.append(sheet.section(k, palette[k]))
                 advance(1)
-            rows, together = sheet.neighbour_rows(c.neighbours) if c.neighbours else ([], 0.0)
+            near = sheet.nearest_rows(c.neighbours) if c.neighbours else None
+            mined = sheet.mined_rows(c.neighbours) if c.neighbours else None
             decoded, scores = show_decoded(result, pictures)
             parts = read_parts(result.scores, folder)
             apart = [p for p in parts if p.texts or p.figures]
-            record = result.record
+            record, protocol = result.record, dict(result.scores.get("protocol", {}))
             content = {
                 "description": result.data.description,
                 "names": _names(result),
@@ -85,7 +86,8 @@ class Report(Evaluator):
                 "n_clusters": result.n_clusters,
                 "latent_dim": result.z.shape[1],
                 "key": result.key if result.files is not None else "sample",
-                "protocol": result.scores.get("protocol", {}),
+                "notices": protocol.pop("notices", []),
+                "protocol": protocol,
                 "tiles": [t for p in parts if p not in apart for t in p.tiles] + tiles("report", scores),
                 "parts": apart,
                 "sections": sections,
@@ -99,8 +101,8 @@ class Report(Evaluator):
                 ),
                 "known": confusion is not None,
                 "confusion": _confusion(result, folder),
-                "neighbours": rows,
-                "together": together,
+                "neighbours": near,
+                "mined": mined,
                 "decoded": decoded,
                 "generated": show_generated(result, pictures),
                 "stages": _stage_figures(result.folder, folder),

@@ -18,9 +18,10 @@ HELD_OUT = "test_"
 MEANING = {
     "clustering": {
         "accuracy": "right, clusters matched one to one with classes",
-        "purity": "in their cluster's majority class",
+        "purity": "many-to-one accuracy: in their cluster's majority class",
         "nmi": "information shared with the classes, 0 to 1",
         "ari": "agreement of pairs with the classes, chance is 0",
+        "mined_purity": "of the neighbours that clusters were learned from have the sample's class",
         "neighbour_purity": "of a sample's nearest codes, by cosine, have its class",
         "silhouette": "compactness of the codes, -1 to 1",
         "davies_bouldin": "spread over separation, lower is better",

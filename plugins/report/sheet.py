@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from ...core import Result
+from ...core import HasNeighbours, Result
 from ...core.neighbour import nearest
 from ...core.results import Placed
 from .column import Columns
@@ -161,9 +161,8 @@ class Sheet:
             for j in apart.tolist()
         ]
 
-    def neighbour_rows(self, n: int) -> tuple[list[NeighbourRow], float]:
-        """The ``n`` nearest of a prototype and a random member of some clusters, and the share of them
-        that are in the cluster of the sample they are near to."""
+    def queries(self) -> list[tuple[str, int]]:
+        """A prototype and a random member of some clusters, and what each is."""
         rng = np.random.default_rng(self.result.seed)
         some = np.unique(np.linspace(0, len(self.filled) - 1, min(ROWS_FOR, len(self.filled))).round())
         asked: list[tuple[str, int]] = []
@@ -174,21 +173,41 @@ class Sheet:
             others = members[members != prototype]
             if len(others):
                 asked.append((f"random member of {cluster}", int(rng.choice(others))))
-        queries = np.array([i for _, i in asked])
-        codes, own = torch.from_numpy(self.result.z), torch.from_numpy(queries)
+        return asked
+
+    def nearest_rows(self, n: int) -> tuple[list[NeighbourRow], float]:
+        """The queries with the ``n`` nearest codes, and the share of these that are in their cluster."""
+        own = torch.tensor([i for _, i in self.queries()])
+        codes = torch.from_numpy(self.result.z)
         found = nearest(codes[own], codes, n, own=own)
-        near_to, distances = found.index.numpy(), found.distance.numpy()
+        far = [[number(value) for value in row] for row in found.distance.tolist()]
+        return self._rows(found.index.numpy(), far)
+
+    def mined_rows(self, n: int) -> tuple[list[NeighbourRow], float] | None:
+        """As ``nearest_rows``, of the neighbours that the clusterer learned from; None where it has none."""
+        if not isinstance(self.result.clusterer, HasNeighbours):
+            return None
+        own = torch.tensor([i for _, i in self.queries()])
+        found = self.result.clusterer.neighbours.cpu()[own, :n].numpy()
+        return self._rows(found, [[""] * found.shape[1]] * len(found))
+
+    def _rows(
+        self, near_to: np.ndarray, captions: Sequence[Sequence[str]]
+    ) -> tuple[list[NeighbourRow], float]:
+        asked, labels = self.queries(), self.result.labels
+        queries = np.array([i for _, i in asked])
+        there = near_to >= 0
         if self.pictures.there:
-            self.pictures.make(np.concatenate([queries, near_to.reshape(-1)]))
-        labels = self.result.labels
+            self.pictures.make(np.concatenate([queries, near_to[there]]))
         rows = []
-        for (kind, query), index, distance in zip(asked, near_to, distances, strict=True):
+        for (kind, query), index, caption in zip(asked, near_to, captions, strict=True):
             near = [
-                self.example(i, number(far) if labels[i] == labels[query] else f"in {labels[i]}")
-                for i, far in zip(index.tolist(), distance.tolist(), strict=True)
+                self.example(i, said if labels[i] == labels[query] else f"in {labels[i]}")
+                for i, said in zip(index.tolist(), caption, strict=True)
+                if i >= 0
             ]
             rows.append(NeighbourRow(kind, self.example(query, kind), near))
-        return rows, float((labels[near_to] == labels[queries][:, None]).mean())
+        return rows, float((labels[near_to] == labels[queries][:, None])[there].mean())
 
 
 def sample_name(result: Result, i: int) -> str:

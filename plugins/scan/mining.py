@@ -27,6 +27,15 @@ class Mined:
     held: Tensor
     held_neighbours: Tensor
 
+    def table(self) -> Tensor:
+        """The neighbours of every sample, by its place; -1 behind those of samples held back.  # (N, k)"""
+        n = len(self.train) if torch.equal(self.train, self.held) else len(self.train) + len(self.held)
+        found = self.train.new_full((n, self.neighbours.shape[1]), -1)
+        count = min(self.held_neighbours.shape[1], found.shape[1])
+        found[self.held, :count] = self.held_neighbours[:, :count]
+        found[self.train] = self.neighbours
+        return found
+
 
 def mine(z: Tensor, count: int, share: float, seed: int) -> Mined:
     """The ``count`` nearest neighbours by cosine similarity of codes z (N, D), in each part.

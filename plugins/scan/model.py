@@ -59,6 +59,7 @@ class SCANConfig:
         "paper": {"view": "strong"},
         "quick": {
             "tune_encoder": False,
+            "view": "none",
             "heads": 5,
             "lr": 3e-3,
             "epochs": 60,
@@ -87,6 +88,7 @@ class SCAN(Clusterer):
     mean: Tensor  # (D,)
     factor: Tensor  # ()
     chosen: Tensor  # (), the head that counts
+    neighbours: Tensor  # (N, k), of each sample of ``fit``; -1 where there is none
 
     def __init__(self, config: SCANConfig, n_clusters: int) -> None:
         super().__init__(config, n_clusters)
@@ -137,6 +139,7 @@ class SCAN(Clusterer):
         view, label_view = self._views(encoder, data)
         z = embed(encoder, data, autocast=run.autocast)
         mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"))
+        self.neighbours = mined.table()
         seed_everything(run.seed_for("weights"))
         self._begin(z)
         codes: Tuned | Cached

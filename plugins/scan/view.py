@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ...core import Augmentation, Augments, Data, Encoder, InvalidSetting, scan_strong_view
+from ...core import Augmentation, Augments, Data, Encoder, InvalidSetting, Views, scan_strong_view
 from ...core.augmentation import random_flip
 from .sample import View
 
@@ -16,12 +16,14 @@ def choose_view(
 ) -> View | None:
     """The view of that name; auto: the encoder's where it has one, or, if ``strong``, strong for images.
 
+    The encoder's are those that it learned to give near codes, or else how it augments.
+
     setting: where the name was given, for messages.
     Raises InvalidSetting for a view that these data or this encoder cannot have.
     """
     if name == "auto" and strong and len(data.shape) == 3:
         name = "strong"
-    if name == "none" or (name == "auto" and not isinstance(encoder, Augments)):
+    if name == "none":
         return None
     if name == "strong":
         if len(data.shape) != 3:
@@ -30,12 +32,16 @@ def choose_view(
                 f"say -s {setting}=none."
             )
         return scan_strong_view(cutout=max(1, min(data.shape[1:]) // 2), flip=flip)
-    if not isinstance(encoder, Augments):
-        raise InvalidSetting(
-            f"{setting}=encoder takes the encoder's augment(x), which {type(encoder).__name__} has not; "
-            f"say -s {setting}=none, or strong for images."
-        )
-    return encoder.augment
+    if isinstance(encoder, Views):
+        return encoder.view
+    if isinstance(encoder, Augments):
+        return encoder.augment
+    if name == "auto":
+        return None
+    raise InvalidSetting(
+        f"{setting}=encoder takes the encoder's view(x) or augment(x), and {type(encoder).__name__} has "
+        f"neither; say -s {setting}=none, or strong for images."
+    )
 
 
 def weak_view(flip: bool) -> View:

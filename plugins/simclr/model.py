@@ -73,7 +73,8 @@ class SimCLR(Encoder):
     views are compared, has its use in training alone (section 4.2). The backbone's own ``fit`` is never
     called, so no labels are needed for one that learns from labels.
 
-    There is no ``augment``: DEC, which would train on these views, sorted digits worse with them.
+    ``view`` is what training sees, for a clusterer that compares views as well. There is no ``augment``:
+    DEC, which would train on these views, sorted digits worse with them.
 
     Raises InvalidData for samples that are no images, InvalidSetting for itself as backbone, and what
     the backbone raises.
@@ -104,7 +105,7 @@ class SimCLR(Encoder):
             nn.Linear(config.hidden, config.projection),
         )
         # at strength 0.5 the paper's changes for small images: 0.4, 0.4, 0.4, and 0.1 of hue
-        self.view = random_view(
+        self._draw_view = random_view(
             shift=config.shift, rotation=config.rotation, zoom=config.zoom, crop=config.crop,
             flip=config.flip, jitter=0.8 * config.jitter, grey=config.grey, blur=config.blur,
         )  # fmt: skip
@@ -113,6 +114,10 @@ class SimCLR(Encoder):
         """Codes (B, D) of images (B, C, H, W)."""
         code: Tensor = self.backbone(x)
         return code
+
+    def view(self, x: Tensor) -> Tensor:
+        """Random views (B, C, H, W) of images (B, C, H, W), as the settings say."""
+        return self._draw_view(x)
 
     def fit(self, data: Data, run: Run) -> Self:
         """Learn to tell which two views show the same image, in a stage ``contrast``.
