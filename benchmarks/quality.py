@@ -23,7 +23,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-SCORES = ("accuracy", "nmi", "ari", "silhouette", "test_accuracy", "test_nmi", "test_ari")
+SCORES = (
+    "accuracy", "nmi", "ari", "purity", "mined_purity", "neighbour_purity", "silhouette",
+    "test_accuracy", "test_nmi", "test_ari",
+)  # fmt: skip
 
 
 def machine() -> dict[str, Any]:

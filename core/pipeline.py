@@ -29,7 +29,7 @@ from .errors import InvalidData
 from .evaluation import Trained, evaluate, protocol, write_results
 from .files import write_json
 from .interfaces import Clusterer, Encoder, Place
-from .plan import Plan, Request, resolve
+from .plan import Plan, Request, check_made, resolve
 from .registry import Registry, installed
 from .run import Run, read_notices
 
@@ -90,6 +90,7 @@ def run(
         quiet, registry=registry,
     )  # fmt: skip
     encoder = _make_encoder(plan, data, work)
+    check_made(plan, encoder)
     plan.clusterer.cls(plan.clusterer.config, fewest).check(encoder, data.seal())
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)

@@ -8,11 +8,14 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from . import config as configs
 from .errors import DeepclustError, ImpossiblePair, InvalidData, InvalidSetting, unknown
 from .registry import Entry, Registry
+
+if TYPE_CHECKING:
+    from .interfaces import Encoder
 
 Precision = Literal["auto", "float32", "bf16"]
 AUTO_CLUSTERS = (2, 30)  # what --clusters auto tries
@@ -182,6 +185,20 @@ def check_pair(plan: Plan, registry: Registry) -> None:
         f"which encoder '{plan.request.encoder}' has not. "
         f"Encoders that have it: {', '.join(able) or 'none is installed'}."
     )
+
+
+def check_made(plan: Plan, encoder: Encoder) -> None:
+    """As ``check_pair``, of the encoder as its settings made it: they may decide on an ability."""
+    from .interfaces import ABILITIES
+
+    missing = [a for a in plan.clusterer.cls.needs if not isinstance(encoder, a)]
+    if missing:
+        raise ImpossiblePair(
+            f"clusterer '{plan.request.clusterer}' needs an encoder with "
+            f"{', '.join(ABILITIES.get(a, a.__name__) for a in missing)}, which encoder "
+            f"'{plan.request.encoder}' has not with these settings; see `deepclust info "
+            f"{plan.request.encoder}`."
+        )
 
 
 def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Request:

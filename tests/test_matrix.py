@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from deepclust.core import Place, has_ability
+from deepclust.core import Decodes, Place, has_ability
 from deepclust.core.errors import ImpossiblePair
 from deepclust.core.pipeline import run
 from deepclust.core.plan import request_from
@@ -18,7 +18,11 @@ SMALL = {
     "cae": {"filters": (4, 4), "latent_dim": 4},
     "cnn": {"filters": (4,), "hidden": 8},
     "resnet": {"blocks": (1, 1), "width": 4},
-    "simclr": {"backbone": "cae", "backbone_settings": {"filters": [4], "latent_dim": 4}},
+    "simclr": {
+        "backbone": "cae",
+        "backbone_settings": {"filters": [4], "latent_dim": 4},
+        "decoder_epochs": 1,
+    },
     "vae": {"latent_dim": 2},
 }
 EVALUATORS = {"report": {"map": "none"}, "svm": {"heads": ("logistic",)}}
@@ -72,7 +76,7 @@ def test_the_pair_runs_to_its_scores_report_and_predictions(images, tmp_path, en
     assert scores["svm"]["test_samples"] == 21
     assert json.loads((out / "scores.json").read_text())["clustering"] == scores["clustering"]
     page = (out / "report.html").read_text()
-    decodes = hasattr(installed().load("encoder", encoder), "decode")
+    decodes = has_ability(installed().load("encoder", encoder), Decodes)
     assert ("reconstruction" in page.lower()) is decodes
 
     with (out / "labels-test.csv").open() as file:

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 
 from deepclust.cli import main
-from deepclust.core import Data, InvalidData, InvalidSetting, Run, embed, simclr_view, truth_of
+from deepclust.core import Data, Decodes, InvalidData, InvalidSetting, Run, embed, simclr_view, truth_of
 from deepclust.core.bundle import load
 from deepclust.core.config import build, to_dict
 from deepclust.core.engine import Batch, make_optimizer
@@ -196,6 +196,7 @@ def test_bytes_and_the_same_values_as_numbers_are_the_same(tmp_path):
      ({"backbone_settings": {"widht": 8}}, (1, 8, 8), UnknownName,
       "no setting 'encoder.backbone_settings.widht'; did you mean 'encoder.backbone_settings.width'"),
      ({"backbone_settings": {"width": "wide"}}, (1, 8, 8), InvalidSetting, "settings.width is 'wide'"),
+     ({"decoder_epochs": 3}, (1, 8, 8), InvalidSetting, "'resnet' has no decoder to train; say 0"),
      ({"backbone": "sdae"}, (12,), InvalidData, "takes images .* has the shape \\(12,\\)")],
 )  # fmt: skip
 def test_what_cannot_be_is_refused_in_one_sentence(settings, shape, error, says):
@@ -255,6 +256,37 @@ def test_clusterers_refine_it(tmp_path):
     clusterer = installed().make("clusterer", "dec", 3, settings={})
     clusterer.fit(model, data, run)
     assert not torch.equal(model.backbone.conv1.weight, before)
+
+
+def test_the_decoder_learns_to_invert_codes_that_stay_as_they_are(tmp_path):
+    data = pictures()
+    plain = fit(make(backbone="cae"), data, tmp_path / "plain")
+    model = fit(make(backbone="cae", decoder_epochs=300, decoder_lr=1e-2), data, tmp_path / "decoding")
+    assert isinstance(model, Decodes)
+    assert not isinstance(plain, Decodes)
+    assert torch.equal(embed(model, data), embed(plain, data))
+    x = data.x
+    with torch.no_grad():
+        error = (model.decode(embed(model, data)) - x).square().mean()
+    assert float(error) < 0.75 * float((x - x.mean(dim=0)).square().mean())  # what the mean image leaves
+
+
+def test_idec_takes_it_with_a_decoder_and_is_refused_without(tmp_path):
+    """What settings decide on is told before anything is written."""
+    command = ["run", "-q", "--encoder", "simclr", "--clusterer", "idec", "--evaluator", "clustering"]
+    command += ["-s", "encoder.preset=digits", "--epochs-scale", "0.01"]
+    refused = CliRunner().invoke(main, [*command, "--out", str(tmp_path / "refused")])
+    assert refused.exit_code == 2
+    assert (
+        "'idec' needs an encoder with decode(z), which encoder 'simclr' has not with these" in refused.output
+    )
+    assert not (tmp_path / "refused").exists()
+    done = CliRunner().invoke(
+        main, [*command, "-s", "encoder.decoder_epochs=1", "--out", str(tmp_path / "out")]
+    )
+    assert done.exit_code == 0, done.output
+    log = (tmp_path / "out" / "clusterer" / "refine" / "log.jsonl").read_text().splitlines()
+    assert {"reconstruction", "kl"} <= json.loads(log[-1]).keys()
 
 
 COMMAND = [

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidData, InvalidSetting, Run, Size, setting
+from ...core import Data, Decodes, Encoder, InvalidData, InvalidSetting, Run, Size, evaluating, setting
 from ...core.augmentation import random_view
 from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.extensions import LearningRate, cosine
@@ -44,6 +45,10 @@ class SimCLRConfig:
     lr: float = setting(1e-3, "highest learning rate, cosine to 0", low=0)
     momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
     weight_decay: float = setting(1e-4, "weight decay", low=0)
+    decoder_epochs: int = setting(
+        0, "then epochs in which the backbone's decoder learns to invert the codes, for idec; 0: none", low=0
+    )
+    decoder_lr: float = setting(1e-3, "highest learning rate of the decoder's Adam, cosine to 0", low=0)
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         # digits and letters: what they show depends on the side and on where strokes are, not on colour
@@ -74,13 +79,15 @@ class SimCLR(Encoder):
     called, so no labels are needed for one that learns from labels.
 
     ``view`` is what training sees, for a clusterer that compares views as well. There is no ``augment``:
-    DEC, which would train on these views, sorted digits worse with them.
+    DEC, which would train on these views, sorted digits worse with them. ``decode`` is there where
+    ``decoder_epochs`` trains a decoder that the backbone has.
 
-    Raises InvalidData for samples that are no images, InvalidSetting for itself as backbone, and what
-    the backbone raises.
+    Raises InvalidData for samples that are no images, InvalidSetting for itself as backbone and for a
+    decoder that the backbone has not, and what the backbone raises.
     """
 
     Config: ClassVar[type[SimCLRConfig]] = SimCLRConfig
+    decode: Callable[[Tensor], Tensor]  # codes (B, D) to images, only with ``decoder_epochs``
 
     def __init__(self, config: SimCLRConfig, shape: Size) -> None:
         super().__init__(config, shape)
@@ -99,6 +106,13 @@ class SimCLR(Encoder):
             settings=config.backbone_settings, part="encoder.backbone_settings",
         )  # fmt: skip
         self.latent_dim = self.backbone.latent_dim
+        if config.decoder_epochs:
+            if not isinstance(self.backbone, Decodes):
+                raise InvalidSetting(
+                    f"encoder.decoder_epochs is {config.decoder_epochs}, but the backbone "
+                    f"'{config.backbone}' has no decoder to train; say 0, or name one that has, such as cae."
+                )
+            self.decode = self.backbone.decode
         self.head = nn.Sequential(
             nn.Linear(self.latent_dim, config.hidden),
             nn.ReLU(),
@@ -120,7 +134,7 @@ class SimCLR(Encoder):
         return self._draw_view(x)
 
     def fit(self, data: Data, run: Run) -> Self:
-        """Learn to tell which two views show the same image, in a stage ``contrast``.
+        """Learn to tell which two views show the same image, in a stage ``contrast``; then the decoder's.
 
         Raises InvalidData for values outside 0 to 1, of which there are no views.
         """
@@ -139,7 +153,24 @@ class SimCLR(Encoder):
         )
         self.train()
         run.train("contrast", updater, (run.scaled(c.epochs), "epoch"), [LearningRate(cosine())])
+        if c.decoder_epochs:
+            self._fit_decoder(data, size, run)
         return self
+
+    def _fit_decoder(self, data: Data, batch_size: int, run: Run) -> None:
+        """Learn to reconstruct images from their codes, which stay as they are, in a stage ``decoder``."""
+        c = self.config
+
+        def loss(batch: Batch) -> Tensor:
+            with evaluating(self.backbone):  # without gradient: only the decoder learns
+                z = self.backbone(batch.x)
+            return F.mse_loss(self.decode(z).float(), batch.x)
+
+        updater = Updater(
+            run.batches(data, batch_size, "decoder"), self,
+            make_optimizer("adam", self.backbone.parameters(), c.decoder_lr), loss, autocast=run.autocast,
+        )  # fmt: skip
+        run.train("decoder", updater, (run.scaled(c.decoder_epochs), "epoch"), [LearningRate(cosine())])
 
     def loss(self, batch: Batch) -> Tensor:
         """NT-Xent of two views of each sample, all through the network at once."""
