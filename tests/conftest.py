@@ -1,6 +1,53 @@
-"""Fixtures of the tests of folders of images."""
+"""Fixtures that several files of tests take."""
+
+import itertools
+import sys
+from textwrap import dedent
 
 import pytest
+
+NUMBERS = itertools.count()
+HEADER = "from deepclust.core import Component, hookimpl\n"
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tiny networks are slower on several, whose idle threads spin."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def install(tmp_path_factory, monkeypatch):
+    """A function that writes a distribution with one plugin where Python finds it; returns its module."""
+    from deepclust.core.registry import BLOCK
+
+    site = tmp_path_factory.mktemp("site-packages")
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delenv(BLOCK, raising=False)
+    before = set(sys.modules)
+
+    def write(distribution, code, *, plugin=None, version="1.2", **modules):
+        module = f"third_party_{next(NUMBERS)}"
+        (site / module).mkdir()
+        for name, text in {"__init__": HEADER + dedent(code), **modules}.items():
+            source = dedent(text).replace("MODULE", module)
+            (site / module / f"{name}.py").write_text(source)
+        info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
+        plugin = plugin or distribution.removeprefix("deepclust-")
+        (info / "entry_points.txt").write_text(f"[deepclust]\n{plugin} = {module}\n")
+        return module
+
+    yield write
+    for name in set(sys.modules) - before:
+        if name.startswith("third_party_"):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The convolutional autoencoder: sizes, noise, losses, the best epoch, refusals, clustering with it."""
 
-import json
 import math
 
 import pytest
@@ -9,10 +8,12 @@ import torch.nn.functional as F
 
 from deepclust.core import Augments, Corrupts, Data, Decodes, InvalidData, InvalidSetting, Run, embed
 from deepclust.core.config import build
-from deepclust.core.engine import Batch, checkpoint
+from deepclust.core.engine import checkpoint
 from deepclust.core.testing import check_clusterer, check_encoder
 from deepclust.plugins.cae.model import CAE, CAEConfig
 from deepclust.plugins.cae.noise import add_noise
+from made_picture import pictures
+from made_training import batch_of, fit, log_of
 
 TINY = {"filters": (4, 3), "hidden": 8, "latent_dim": 3, "epochs": 2, "batch_size": 16}
 
@@ -25,21 +26,6 @@ def make(shape=(1, 8, 8), **settings) -> CAE:
 def preset(name, shape, **settings) -> CAE:
     torch.manual_seed(0)
     return CAE(build(CAEConfig, {"preset": name, **settings}, "encoder"), shape)
-
-
-def pictures(n=60, shape=(1, 8, 8), seed=0) -> Data:
-    """Smooth images from 0 to 1."""
-    g = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(n, shape[0], 2, 2, generator=g)
-    return Data(F.interpolate(coarse, shape[1:], mode="bilinear").clamp(0, 1), "pictures")
-
-
-def fit(model: CAE, data: Data, folder, seed=0, **more) -> CAE:
-    return model.fit(data, Run(folder, seed=seed, quiet=True, snapshot_seconds=1e9, **more))
-
-
-def batch_of(x) -> Batch:
-    return Batch(x, torch.arange(len(x)))
 
 
 def test_the_tutorials_network_has_its_22789_parameters():
@@ -239,7 +225,7 @@ def test_the_best_epochs_weights_come_back(tmp_path):
     model = fit(make(**settings), data, tmp_path / "kept")
     last = fit(make(**settings, keep_best=False), data, tmp_path / "last")
     stage = tmp_path / "kept" / "reconstruct"
-    lines = [json.loads(line) for line in (stage / "log.jsonl").read_text().splitlines()]
+    lines = log_of(stage)
     best = min(lines, key=lambda line: line["loss"])
     assert best is not lines[-1]
     saved = checkpoint.load(stage / "best.pt")
@@ -289,8 +275,7 @@ def test_the_learning_rate_follows_its_schedule(tmp_path):
     rates = {}
     for schedule in ("cosine", "constant"):
         fit(make(schedule=schedule, epochs=4), pictures(), tmp_path / schedule)
-        lines = (tmp_path / schedule / "reconstruct" / "log.jsonl").read_text().splitlines()
-        rates[schedule] = [json.loads(line)["lr"] for line in lines]
+        rates[schedule] = [line["lr"] for line in log_of(tmp_path / schedule / "reconstruct")]
     lr = CAEConfig().lr
     assert rates["constant"] == [lr] * 4
     expected = [lr * (1 + math.cos(math.pi * i / 4)) / 2 for i in (1, 2, 3, 4)]

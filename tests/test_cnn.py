@@ -10,13 +10,15 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 
 from deepclust.cli import main
-from deepclust.core import Augments, Data, Decodes, InvalidData, InvalidSetting, Run, embed, truth_of
+from deepclust.core import Augments, Decodes, InvalidData, InvalidSetting, Run, embed, truth_of
 from deepclust.core.bundle import load
 from deepclust.core.classification import Head, labelled
 from deepclust.core.config import build
 from deepclust.core.engine import checkpoint
 from deepclust.core.testing import check_encoder
 from deepclust.plugins.cnn.model import CNN, CNNConfig
+from made_picture import labelled_pictures
+from made_training import fit, log_of
 
 TINY = {"filters": (4, 4), "hidden": 8, "epochs": 3, "batch_size": 16}
 
@@ -24,24 +26,6 @@ TINY = {"filters": (4, 4), "hidden": 8, "epochs": 3, "batch_size": 16}
 def make(shape=(1, 8, 8), **settings) -> CNN:
     torch.manual_seed(0)
     return CNN(CNNConfig(**{**TINY, **settings}), shape)
-
-
-def pictures(n=60, shape=(1, 8, 8), classes=3, unknown=()) -> Data:
-    """Noisy copies of one picture for each class, labelled but for ``unknown``."""
-    g = torch.Generator().manual_seed(0)
-    y = np.arange(n) % classes
-    x = torch.rand(classes, *shape, generator=g)[y] + 0.1 * torch.randn(n, *shape, generator=g)
-    y = y.astype(np.int64)
-    y[list(unknown)] = -1
-    return Data(x, "pictures", revealed=truth_of(y))
-
-
-def fit(model, data, folder, seed=0, **more):
-    return model.fit(data, Run(folder, seed=seed, quiet=True, snapshot_seconds=1e9, **more))
-
-
-def log_of(folder) -> list[dict]:
-    return [json.loads(line) for line in (folder / "train" / "log.jsonl").read_text().splitlines()]
 
 
 def accuracy(model, data) -> float:
@@ -111,26 +95,26 @@ def test_data_without_labels_are_refused(tmp_path, truth):
     with pytest.raises(
         InvalidData, match="'cnn' learns from labels, and there are none in pictures.*--labels"
     ):
-        fit(make(), replace(pictures(), revealed=truth), tmp_path)
+        fit(make(), replace(labelled_pictures(), revealed=truth), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 def test_one_class_is_refused(tmp_path):
     with pytest.raises(InvalidData, match="only one"):
-        fit(make(), pictures(classes=1), tmp_path)
+        fit(make(), labelled_pictures(classes=1), tmp_path)
 
 
 def test_no_epochs_need_no_labels(tmp_path):
     before = make(epochs=0)
-    after = fit(make(epochs=0), pictures().seal(), tmp_path)  # a look at the truth would raise
+    after = fit(make(epochs=0), labelled_pictures().seal(), tmp_path)  # a look at the truth would raise
     assert all(torch.equal(v, after.state_dict()[k]) for k, v in before.state_dict().items())
 
 
 def test_it_learns_the_classes(tmp_path):
-    data = pictures(n=120)
+    data = labelled_pictures(n=120)
     model = fit(make(epochs=25, lr=0.01, dropout=0.0), data, tmp_path)
     assert accuracy(model, data) > 0.95
-    line = log_of(tmp_path)[-1]
+    line = log_of(tmp_path / "train")[-1]
     assert line["epoch"] == 25
     assert line["accuracy"] > 0.9
     assert line["validation/accuracy"] > 0.9
@@ -139,7 +123,7 @@ def test_it_learns_the_classes(tmp_path):
 def test_unknown_labels_are_left_out_of_everything(tmp_path):
     """What stands in the unlabelled samples changes no bit of the training."""
     unknown = [0, 7, 8, 31, 59]
-    data = pictures(unknown=unknown)
+    data = labelled_pictures(unknown=unknown)
     changed = data.x.clone()
     changed[unknown] = 1e6
     first = fit(make(), data, tmp_path / "a").state_dict()
@@ -153,7 +137,7 @@ def test_unknown_labels_are_left_out_of_everything(tmp_path):
 
 
 def test_a_class_without_samples_keeps_its_place(tmp_path):
-    data = pictures(classes=3)
+    data = labelled_pictures(classes=3)
     some = replace(data.truth, labels=np.where(data.truth.labels == 1, -1, data.truth.labels))
     model = fit(make(), replace(data, revealed=some), tmp_path)
     assert model.logits(data.x[:2]).shape == (2, 3)
@@ -163,7 +147,7 @@ def test_a_class_without_samples_keeps_its_place(tmp_path):
     ("n", "share", "held"), [(50, 0.2, 10), (50, 0.5, 25), (50, 0.0, 0), (4, 0.1, 1), (2, 0.5, 0)]
 )
 def test_the_validation_share_is_held_back(n, share, held):
-    known = labelled(pictures(n=n, classes=2), "cnn")
+    known = labelled(labelled_pictures(n=n, classes=2), "cnn")
     seen, rest = known.split(share, seed=3)
     places = [seen.places.tolist(), [] if rest is None else rest.places.tolist()]
     assert len(places[1]) == held
@@ -177,9 +161,9 @@ def test_the_validation_share_is_held_back(n, share, held):
 
 
 def test_the_validation_values_are_those_of_the_held_back_samples(tmp_path):
-    data = pictures(n=50)
+    data = labelled_pictures(n=50)
     model = fit(make(batch_size=16), data, tmp_path).eval()
-    line = log_of(tmp_path)[-1]
+    line = log_of(tmp_path / "train")[-1]
     _, held = labelled(data, "cnn").split(0.2, Run(tmp_path).seed_for("train/validation"))
     with torch.no_grad():
         scores = model.logits(data.x[held.places])
@@ -195,9 +179,9 @@ def test_the_validation_values_are_those_of_the_held_back_samples(tmp_path):
 
 def test_the_best_weights_are_put_back_where_asked(tmp_path):
     settings = {"epochs": 8, "lr": 0.2, "dropout": 0.0}  # a rate at which the loss goes up and down
-    data = pictures(n=50)
+    data = labelled_pictures(n=50)
     model = fit(make(keep_best=True, **settings), data, tmp_path / "best").eval()
-    losses = [line["validation/loss"] for line in log_of(tmp_path / "best")]
+    losses = [line["validation/loss"] for line in log_of(tmp_path / "best" / "train")]
     assert losses.index(min(losses)) < 7, "the last epoch is the best: the test would show nothing"
     _, held = labelled(data, "cnn").split(0.2, Run(tmp_path).seed_for("train/validation"))
     with torch.no_grad():
@@ -208,13 +192,13 @@ def test_the_best_weights_are_put_back_where_asked(tmp_path):
 
 
 def test_tiny_data_and_a_last_batch_of_one(tmp_path):
-    fit(make(), pictures(n=2, classes=2), tmp_path / "two")
-    fit(make(batch_size=16, validation=0.0), pictures(n=17), tmp_path / "rest")
-    fit(make(batch_size=1, validation=0.0), pictures(n=5), tmp_path / "ones")
+    fit(make(), labelled_pictures(n=2, classes=2), tmp_path / "two")
+    fit(make(batch_size=16, validation=0.0), labelled_pictures(n=17), tmp_path / "rest")
+    fit(make(batch_size=1, validation=0.0), labelled_pictures(n=5), tmp_path / "ones")
 
 
 def test_a_seed_repeats_the_bits_and_another_does_not(tmp_path):
-    data, settings = pictures(), {"shift": 0.1, "rotation": 10.0}
+    data, settings = labelled_pictures(), {"shift": 0.1, "rotation": 10.0}
     first = fit(make(**settings), data, tmp_path / "a").state_dict()
     second = fit(make(**settings), data, tmp_path / "b").state_dict()
     other = fit(make(**settings), data, tmp_path / "c", seed=1).state_dict()
@@ -225,7 +209,7 @@ def test_a_seed_repeats_the_bits_and_another_does_not(tmp_path):
 
 
 def test_an_interrupted_training_ends_with_the_same_bits(tmp_path, monkeypatch):
-    data, settings = pictures(), {"epochs": 5, "shift": 0.1, "keep_best": True}
+    data, settings = labelled_pictures(), {"epochs": 5, "shift": 0.1, "keep_best": True}
     whole = fit(make(**settings), data, tmp_path / "whole").state_dict()
     real, steps = CNN.logits, []
 
@@ -244,7 +228,7 @@ def test_an_interrupted_training_ends_with_the_same_bits(tmp_path, monkeypatch):
     cut = make(**settings).fit(data, run).state_dict()
     assert all(torch.equal(whole[k], cut[k]) for k in whole)
     drop = [
-        [{k: v for k, v in x.items() if k != "seconds"} for x in log_of(tmp_path / f)]
+        [{k: v for k, v in x.items() if k != "seconds"} for x in log_of(tmp_path / f / "train")]
         for f in ("whole", "cut")
     ]
     assert drop[0] == drop[1]
@@ -261,7 +245,7 @@ def test_the_head_takes_its_size_from_what_is_loaded():
 
 
 def test_bf16_trains_too(tmp_path):
-    data = pictures(n=120)
+    data = labelled_pictures(n=120)
     model = fit(make(epochs=20, lr=0.01, dropout=0.0), data, tmp_path, precision="bf16")
     assert accuracy(model, data) > 0.9
     assert embed(model, data).dtype == torch.float32
@@ -295,7 +279,7 @@ def run_command(*arguments):
 def files(tmp_path, monkeypatch):
     """A working directory with labelled and unlabelled images."""
     monkeypatch.chdir(tmp_path)
-    data = pictures(shape=(6, 6, 3))
+    data = labelled_pictures(shape=(6, 6, 3))
     x = (data.x.clamp(0, 1) * 255).to(torch.uint8).numpy()
     np.savez("labelled.npz", x=x, y=data.truth.labels)
     np.save("x.npy", x)
@@ -321,7 +305,7 @@ def test_a_run_says_that_labels_were_used_and_its_model_sorts_new_data(files, cl
     assert scores["protocol"]["labels used in training"] is True
     bundle = load(files / "out", torch.device("cpu"))
     x = np.load("x.npy").transpose(0, 3, 1, 2).copy()
-    z, _ = bundle.predict(replace(pictures(), x=torch.from_numpy(x), revealed=None))
+    z, _ = bundle.predict(replace(labelled_pictures(), x=torch.from_numpy(x), revealed=None))
     assert np.array_equal(z.numpy(), np.load("out/embedding.npy"))
     assert bundle.encoder.logits(torch.rand(2, 3, 6, 6)).shape == (2, 3)
 

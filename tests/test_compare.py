@@ -1,6 +1,5 @@
 """Comparisons: each run is the one it would be alone, the tables say what the runs' own files say."""
 
-import csv
 import itertools
 import json
 import math
@@ -8,53 +7,22 @@ import os
 import signal
 import statistics
 import subprocess
-import sys
-import time
+from contextlib import chdir
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from sklearn.metrics import adjusted_rand_score
 
-from deepclust.cli import main
 from deepclust.core.comparison_table import Trial, tabulate
+from made_command import deepclust
+from made_comparison import ALONE, TINY, compared, table_of, write_data
+from made_process import finish, start, wait_until
 
-TINY = [
-    "--evaluator", "clustering", "--clusters", "3", "--device", "cpu", "--precision", "float32",
-    "-s", "sdae.layer_epochs=1", "-s", "encoder.epochs=2", "-s", "encoder.hidden=8",
-    "-s", "encoder.latent_dim=2", "-s", "encoder.batch_size=16", "-s", "kmeans.n_init=1",
-    "-s", "dec.epochs=2", "-s", "dec.batch_size=16",
-]  # fmt: skip
-ALONE = [a.replace("sdae.", "encoder.") for a in TINY]
 PAIRS = [("sdae", "kmeans"), ("sdae", "dec")]
 SEEDS = (0, 1, 4)
 TIMES = ("encoder_seconds", "clusterer_seconds", "seconds")
-
-
-def write_data(path: Path, *, truth: bool = True) -> None:
-    labels = np.arange(60) % 3
-    noise = np.random.default_rng(3).normal(size=(60, 5))
-    x = (np.eye(3, 5)[labels] + 0.4 * noise).astype(np.float32)
-    np.savez(path, **({"x": x, "y": labels} if truth else {"x": x}))
-
-
-def deepclust(*arguments, code=0):
-    result = CliRunner().invoke(main, list(map(str, arguments)))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    assert result.exit_code == code, result.output
-    return result
-
-
-def compared(out, *more, data="good.npz", code=0):
-    arguments = ["--data", data, "--clusterer", "kmeans,dec", "--seeds", "0,1,4", *TINY, "--out", out, *more]
-    return deepclust("compare", *arguments, code=code)
-
-
-def table_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
 
 
 def without_times(path: Path) -> list[dict[str, str]]:
@@ -70,12 +38,8 @@ def done(tmp_path_factory):
     """A finished comparison beside its data, and what its command printed."""
     folder = tmp_path_factory.mktemp("compared")
     write_data(folder / "good.npz")
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with chdir(folder):
         return folder, compared("out").output
-    finally:
-        os.chdir(before)
 
 
 @pytest.fixture
@@ -267,27 +231,16 @@ def test_what_is_finished_is_not_run_again_and_its_tables_stay(here):
             assert path.stat().st_mtime_ns == changed, path
 
 
-def start(out: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "deepclust.cli", "compare", "--data", "good.npz", "--clusterer",
-               "kmeans,dec", "--seeds", "0,1,4", *TINY, "--out", str(out),
-               "-s", "encoder.epochs=150", "-s", "dec.epochs=20"]  # fmt: skip
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-
-
-def wait_for(process: subprocess.Popen, path: Path) -> None:
-    deadline = time.monotonic() + 120
-    while not path.exists():
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+def start_comparison(out: Path) -> subprocess.Popen:
+    return start(["compare", "--data", "good.npz", "--clusterer", "kmeans,dec", "--seeds", "0,1,4", *TINY,
+                  "--out", str(out), "-s", "encoder.epochs=150", "-s", "dec.epochs=20"])  # fmt: skip
 
 
 def test_a_comparison_that_was_stopped_goes_on_to_the_same_tables(elsewhere):
-    cut, whole = Path("cut"), start(Path("whole"))
+    cut, whole = Path("cut"), start_comparison(Path("whole"))
     try:
-        process = start(cut)
-        wait_for(process, cut / "runs/sdae-kmeans-seed1/run.json")
+        process = start_comparison(cut)
+        wait_until((cut / "runs/sdae-kmeans-seed1/run.json").exists, process)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 130
@@ -298,17 +251,14 @@ def test_a_comparison_that_was_stopped_goes_on_to_the_same_tables(elsewhere):
         finished = cut / "runs/sdae-dec-seed0/scores.json"
         first = finished.stat().st_mtime_ns
 
-        process = start(cut)
-        wait_for(process, cut / "runs/sdae-kmeans-seed4/run.json")
+        process = start_comparison(cut)
+        wait_until((cut / "runs/sdae-kmeans-seed4/run.json").exists, process)
         process.kill()
         process.communicate()
 
-        process = start(cut)
-        _, errors = process.communicate(timeout=120)
-        assert process.returncode == 0, errors.decode()
+        finish(start_comparison(cut))
         assert finished.stat().st_mtime_ns == first
-        _, errors = whole.communicate(timeout=120)
-        assert whole.returncode == 0, errors.decode()
+        finish(whole)
     finally:
         whole.kill()
     for name in ("results.csv", "table.csv"):

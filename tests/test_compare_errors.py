@@ -1,53 +1,16 @@
 """Comparisons that cannot go as asked: impossible pairs, runs that fail, bad input, folders in use."""
 
-import csv
-import itertools
-import os
-import sys
+from contextlib import chdir
 from pathlib import Path
-from textwrap import dedent
 
-import numpy as np
 import pytest
-from click.testing import CliRunner
 
-from deepclust.cli import main
 from deepclust.core import Place
 from deepclust.core.comparison import compare, comparison_from
 from deepclust.core.errors import ImpossiblePair
 from deepclust.core.registry import Registry
-
-TINY = [
-    "--evaluator", "clustering", "--clusters", "3", "--device", "cpu", "--precision", "float32",
-    "-s", "sdae.layer_epochs=1", "-s", "encoder.epochs=2", "-s", "encoder.hidden=8",
-    "-s", "encoder.latent_dim=2", "-s", "encoder.batch_size=16", "-s", "kmeans.n_init=1",
-    "-s", "dec.epochs=2", "-s", "dec.batch_size=16",
-]  # fmt: skip
-ALONE = [a.replace("sdae.", "encoder.") for a in TINY]
-
-
-def write_data(path: Path, *, truth: bool = True) -> None:
-    labels = np.arange(60) % 3
-    noise = np.random.default_rng(3).normal(size=(60, 5))
-    x = (np.eye(3, 5)[labels] + 0.4 * noise).astype(np.float32)
-    np.savez(path, **({"x": x, "y": labels} if truth else {"x": x}))
-
-
-def deepclust(*arguments, code=0):
-    result = CliRunner().invoke(main, list(map(str, arguments)))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    assert result.exit_code == code, result.output
-    return result
-
-
-def compared(out, *more, data="good.npz", code=0):
-    arguments = ["--data", data, "--clusterer", "kmeans,dec", "--seeds", "0,1,4", *TINY, "--out", out, *more]
-    return deepclust("compare", *arguments, code=code)
-
-
-def table_of(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+from made_command import deepclust
+from made_comparison import ALONE, TINY, compared, table_of, write_data
 
 
 def files(folder: Path = Path()) -> dict[str, bytes]:
@@ -60,13 +23,9 @@ def done(tmp_path_factory):
     folder = tmp_path_factory.mktemp("compared")
     write_data(folder / "good.npz")
     write_data(folder / "unlabelled.npz", truth=False)
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
+    with chdir(folder):
         compared("out", "-q")
-        return folder
-    finally:
-        os.chdir(before)
+    return folder
 
 
 @pytest.fixture
@@ -84,7 +43,6 @@ def elsewhere(tmp_path, monkeypatch):
     return tmp_path
 
 
-NUMBERS = itertools.count()
 RAW = """
 from dataclasses import dataclass
 from deepclust.core import Encoder
@@ -100,8 +58,6 @@ class Raw(Encoder):
         return x
 """
 OFFER = """
-from deepclust.core import Component, hookimpl
-
 @hookimpl
 def deepclust_encoders():
     yield Component("raw", "MODULE.model:Raw", "samples as they are", supervised=True)
@@ -109,20 +65,10 @@ def deepclust_encoders():
 
 
 @pytest.fixture
-def with_raw(tmp_path_factory, monkeypatch):
+def with_raw(install):
     """A registry with the encoder `raw` of a third party, which cannot decode."""
-    site, module = tmp_path_factory.mktemp("site"), f"third_party_raw_{next(NUMBERS)}"
-    (site / module).mkdir()
-    (site / module / "__init__.py").write_text(dedent(OFFER).replace("MODULE", module))
-    (site / module / "model.py").write_text(RAW)
-    info = site / "deepclust_raw-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deepclust-raw\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[deepclust]\nraw = {module}\n")
-    monkeypatch.syspath_prepend(site)
-    yield Registry()
-    for name in [name for name in sys.modules if name.startswith(module)]:
-        del sys.modules[name]
+    install("deepclust-raw", OFFER, model=RAW)
+    return Registry()
 
 
 def asked(**more):

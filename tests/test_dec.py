@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepclust.core import Component, Data, Encoder, Place, Run, assign, embed, hookimpl, pipeline, truth_of
+from deepclust.core import Component, Data, Encoder, Place, assign, embed, hookimpl, pipeline, truth_of
 from deepclust.core.engine import checkpoint
 from deepclust.core.errors import ImpossiblePair, LabelsHidden
 from deepclust.core.plan import Request, resolve
@@ -23,6 +23,7 @@ from deepclust.plugins.clustering.metric import accuracy
 from deepclust.plugins.dec.model import DEC, IDEC, DECConfig, IDECConfig
 from deepclust.plugins.kmeans.model import KMeans
 from deepclust.plugins.sdae.model import SDAE, SDAEConfig
+from made_training import quiet
 
 
 def blobs(n=300, dim=6):
@@ -31,10 +32,6 @@ def blobs(n=300, dim=6):
     truth = rng.integers(3, size=n)
     x = 6 * np.eye(3, dim)[truth] + rng.normal(size=(n, dim)) * 0.5
     return x.astype(np.float32), truth
-
-
-def quiet(folder, **more) -> Run:
-    return Run(folder, quiet=True, snapshot_seconds=1e9, **more)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import nn
 
-from deepclust.core import Data, Encoder, Place, Run, assign, bundle, embed, pipeline
+from deepclust.core import Data, Encoder, Place, assign, bundle, embed, pipeline
 from deepclust.core.augmentation import random_view
 from deepclust.core.engine import checkpoint
 from deepclust.core.errors import DeepclustError, InvalidData, InvalidSetting
@@ -19,6 +19,7 @@ from deepclust.plugins.clustering.metric import accuracy
 from deepclust.plugins.deepcluster.model import DeepCluster, DeepClusterConfig
 from deepclust.plugins.deepcluster.sampling import UniformBatches
 from deepclust.plugins.deepcluster.teacher import soft_targets, whiten
+from made_training import quiet
 
 
 def clouds(sizes, dim=6, seed=0, spread=0.5):
@@ -51,10 +52,6 @@ class Small(Encoder):
 def small(seed=0):
     torch.manual_seed(seed)
     return Small()
-
-
-def quiet(folder, **more):
-    return Run(folder, quiet=True, **{"snapshot_seconds": 1e9, **more})
 
 
 def fitted(folder, x, n_clusters, encoder=None, **settings):

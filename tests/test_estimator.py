@@ -6,18 +6,15 @@ import pickle
 import random
 import re
 import signal
-import sys
 import tempfile
 import threading
 from pathlib import Path
-from textwrap import dedent
 
 import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from sklearn.base import clone
-from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
 
@@ -27,24 +24,11 @@ from deepclust.cli import main
 from deepclust.core import Data, InvalidData, Place, Preparation
 from deepclust.core.errors import DeepclustError, OccupiedFolder, TrainingFailed
 from deepclust.core.registry import installed
+from made_estimator import QUICK, X, Y, quick
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 DOCS = Path(__file__).parent.parent / "docs" / "python.md"
-X, Y = make_blobs(n_samples=60, n_features=5, centers=3, cluster_std=0.5, random_state=3)
-X = X.astype(np.float32)
-QUICK = {"encoder_params": {"hidden": (16,), "latent_dim": 2}, "epochs_scale": 0.1, "random_state": 0}
-
-
-def quick(clusterer="kmeans", n_clusters=3, **parameters):
-    return DeepClustering("sdae", clusterer, n_clusters, **{**QUICK, **parameters})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny networks are slower on several, whose idle threads spin."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -244,27 +228,17 @@ class Means(Encoder):
 
 
 @pytest.fixture
-def supervised(tmp_path, monkeypatch):
+def supervised(install):
     """An encoder of a third party that learns from labels: the mean of the nearest class."""
-    site = tmp_path / "site-packages"
-    info = site / "deepclust_means-1.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: deepclust-means\nVersion: 1\n")
-    (info / "entry_points.txt").write_text("[deepclust]\nmeans = deepclust_means\n")
     hook = """
-    from deepclust.core import Component, hookimpl
     @hookimpl
     def deepclust_encoders():
-        yield Component("means", "deepclust_means_model:Means", "class means", supervised=True)
+        yield Component("means", "MODULE.model:Means", "class means", supervised=True)
     """
-    (site / "deepclust_means.py").write_text(dedent(hook))
-    (site / "deepclust_means_model.py").write_text(SUPERVISED)
-    monkeypatch.syspath_prepend(site)
+    install("deepclust-means", hook, model=SUPERVISED)
     installed.cache_clear()
     yield "means"
     installed.cache_clear()
-    for name in ("deepclust_means", "deepclust_means_model"):
-        sys.modules.pop(name, None)
 
 
 def test_an_encoder_that_learns_from_labels_gets_y(supervised):

@@ -7,31 +7,15 @@ import numpy as np
 import pytest
 import torch
 from sklearn.base import clone
-from sklearn.datasets import make_blobs
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils import estimator_checks
 
 from deepclust import DeepClustering
+from made_estimator import QUICK, X, quick
 
-X, _ = make_blobs(n_samples=60, n_features=5, centers=3, cluster_std=0.5, random_state=3)
-X = X.astype(np.float32)
-QUICK = {"encoder_params": {"hidden": (16,), "latent_dim": 2}, "epochs_scale": 0.1, "random_state": 0}
-
-
-def quick(clusterer="kmeans", n_clusters=3, **parameters):
-    return DeepClustering("sdae", clusterer, n_clusters, **{**QUICK, **parameters})
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny networks are slower on several, whose idle threads spin."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 ONE = "it sets n_clusters to 1, which is refused: one cluster says nothing of the data"
 EXPECTED = {

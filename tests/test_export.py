@@ -12,12 +12,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 
-from deepclust.cli import main
 from deepclust.core import Clusterer, DeepclustError, Encoder, Place, Preparation, export
 from deepclust.core import bundle as bundles
 from deepclust.core.inference import evaluating
+from made_command import deepclust
 
 CPU = torch.device("cpu")
 CLUSTERERS = ("kmeans", "dec", "idec")
@@ -33,13 +32,6 @@ TINY = [
     "--device",
     "cpu",
 ]
-
-
-def deepclust(*arguments, code=0):
-    result = CliRunner().invoke(main, list(map(str, arguments)))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    assert result.exit_code == code, result.output
-    return result
 
 
 @pytest.fixture(scope="module")

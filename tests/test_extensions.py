@@ -1,6 +1,5 @@
 """What comes with the engine: log, learning rates, snapshots, progress; and failures that they catch."""
 
-import json
 import math
 
 import pytest
@@ -21,6 +20,7 @@ from deepclust.core.engine.extensions import (
     steps,
 )
 from deepclust.core.errors import TrainingFailed
+from made_training import log_of
 
 
 def make(out, stop, factor=lambda iteration: 1.0, *, weightless=False) -> Trainer:
@@ -39,10 +39,6 @@ def make(out, stop, factor=lambda iteration: 1.0, *, weightless=False) -> Traine
     return trainer
 
 
-def lines(out):
-    return [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
-
-
 def test_log_lines_hold_the_means_of_their_own_interval(tmp_path):
     trainer, losses = make(tmp_path, (25, "iteration")), []
     inner = trainer.updater.loss
@@ -55,9 +51,9 @@ def test_log_lines_hold_the_means_of_their_own_interval(tmp_path):
     trainer.updater.loss = recorded
     trainer.extend(Log())
     trainer.run()
-    assert [line["iteration"] for line in lines(tmp_path)] == [10, 20, 25]  # the rest has its line, too
-    assert [line["epoch"] for line in lines(tmp_path)] == [1, 2, 2.5]
-    for line, start, stop in zip(lines(tmp_path), (0, 10, 20), (10, 20, 25), strict=True):
+    assert [line["iteration"] for line in log_of(tmp_path)] == [10, 20, 25]  # the rest has its line, too
+    assert [line["epoch"] for line in log_of(tmp_path)] == [1, 2, 2.5]
+    for line, start, stop in zip(log_of(tmp_path), (0, 10, 20), (10, 20, 25), strict=True):
         assert line["loss"] == pytest.approx(sum(losses[start:stop]) / (stop - start), rel=1e-9)
         assert line["lr"] == 0.1
 
@@ -66,7 +62,7 @@ def test_a_log_that_ends_on_its_interval_has_no_line_twice(tmp_path):
     trainer = make(tmp_path, (2, "epoch"))
     trainer.extend(Log())
     trainer.run()
-    assert [line["iteration"] for line in lines(tmp_path)] == [10, 20]
+    assert [line["iteration"] for line in log_of(tmp_path)] == [10, 20]
 
 
 @pytest.mark.parametrize(
@@ -127,7 +123,7 @@ def test_a_loss_that_is_nan_with_finite_weights_is_never_snapshotted(tmp_path):
     healthy.extend(Snapshot())
     assert healthy.resume()
     healthy.run()  # the good snapshot carries nothing of the failure
-    assert all(math.isfinite(line["loss"]) for line in lines(tmp_path))
+    assert all(math.isfinite(line["loss"]) for line in log_of(tmp_path))
 
 
 def test_the_log_alone_stops_a_training_that_is_not_finite(tmp_path):

@@ -15,6 +15,7 @@ from deepclust.core.health import Monitor, measure
 from deepclust.core.pipeline import run
 from deepclust.core.plan import request_from
 from deepclust.core.registry import installed
+from made_training import log_of
 
 
 def test_even_clusters_are_as_many_as_there_are():
@@ -104,6 +105,6 @@ def test_churn_is_the_share_that_moved(tmp_path):
     trainer.extend(Log())
     trainer.extend(Monitor(torch.nn.Identity(), model, data, contextlib.nullcontext))
     trainer.run()
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    lines = log_of(tmp_path)
     assert [round(line["health/churn"], 6) for line in lines] == [0.1, 0.1], "the cut moves by 2 of 20"
     assert [round(line["health/smallest_cluster"], 6) for line in lines] == [0.35, 0.45]

@@ -6,63 +6,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from deepclust.core import Data, DeepclustError, InvalidData, Place
-from deepclust.core.config import build
+from deepclust.core import DeepclustError, InvalidData, Place
 from deepclust.plugins.images import cache, pool
-from deepclust.plugins.images.folder import Images
 from deepclust.plugins.images.listing import list_images
+from made_photo import (
+    added,
+    broke,
+    cache_files,
+    channels_last,
+    fresh,
+    load,
+    noise,
+    photos,
+    removed,
+    renamed,
+    same,
+    save,
+)
 
 pytestmark = pytest.mark.usefixtures("photo_folder")
-
-RNG = np.random.default_rng(0)
-
-
-def load(path="photos", place=None, **settings) -> Data:
-    config = build(Images.Config, {"path": str(path), **settings}, "data")
-    return Images(config).load(place or Place(Path("nowhere"), quiet=True))
-
-
-def save(name, pixels, folder="photos"):
-    """Write an image of these pixels."""
-    Path(folder).mkdir(exist_ok=True)
-    Image.fromarray(pixels).save(Path(folder) / name)
-
-
-def noise():
-    return RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
-
-def photos(n=12):
-    """n small images, by their names."""
-    images = {f"{i:03}.png": noise() for i in range(n)}
-    for name, pixels in images.items():
-        save(name, pixels)
-    return images
-
-
-def channels_last(data):
-    return np.moveaxis(data.x.numpy(), 1, 3)
-
-
-def cache_files(cache="cache"):
-    return sorted(p.name.partition("-")[0] for p in Path(cache).rglob("*") if p.is_file())
-
-
-def fresh(**settings) -> Data:
-    """What a machine gives that has never seen the folder."""
-    shutil.rmtree("fresh", ignore_errors=True)
-    return load(place=Place(Path("nowhere"), cache=Path("fresh"), quiet=True), **settings)
-
-
-def same(a: Data, b: Data) -> bool:
-    return (
-        torch.equal(a.x, b.x) and a.files == b.files and a.skipped == b.skipped
-        and a.description == b.description
-    )  # fmt: skip
-
 
 # The folder changes
 
@@ -87,21 +51,9 @@ def test_a_second_start_reads_nothing(decoded, monkeypatch):
     assert cache_files() == ["index.npz", "lock", "pixels"]
 
 
-def added():
-    save("004x.png", noise())
-
-
-def removed():
-    Path("photos/004.png").unlink()
-
-
 def changed():
     save("004.png", noise())
     os.utime("photos/004.png", ns=(0, 0))
-
-
-def renamed():
-    os.rename("photos/004.png", "photos/zzz.png")
 
 
 def renamed_in_place():
@@ -116,10 +68,6 @@ def swapped():
     os.rename("photos/004.png", "photos/swap.png")
     os.rename("photos/007.png", "photos/004.png")
     os.rename("photos/swap.png", "photos/007.png")
-
-
-def broke():
-    Path("photos/004.png").write_bytes(b"no image")
 
 
 def moved():

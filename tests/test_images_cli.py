@@ -7,17 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
-from PIL import Image
 
-from deepclust.cli import main
-from deepclust.core import Data, Place
-from deepclust.core.config import build
-from deepclust.plugins.images.folder import Images
+from made_command import deepclust
+from made_photo import load, noise, photos, save
 
 pytestmark = pytest.mark.usefixtures("photo_folder")
 
-RNG = np.random.default_rng(0)
 TINY = [
     "--evaluator", "clustering", "--device", "cpu", "--precision", "float32",
     "--clusterer", "kmeans", "--clusters", "2",
@@ -26,32 +21,8 @@ TINY = [
 ]  # fmt: skip
 
 
-def load() -> Data:
-    config = build(Images.Config, {"path": "photos"}, "data")
-    return Images(config).load(Place(Path("nowhere"), quiet=True))
-
-
-def save(name, pixels):
-    """Write an image of these pixels."""
-    path = Path("photos") / name
-    path.parent.mkdir(exist_ok=True)
-    Image.fromarray(pixels).save(path)
-
-
-def noise():
-    return RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
-
-def photos(n):
-    for i in range(n):
-        save(f"{i:03}.png", noise())
-
-
 def run(*arguments, code=0):
-    result = CliRunner().invoke(main, ["run", *TINY, *map(str, arguments)])
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    assert result.exit_code == code, result.output
-    return result
+    return deepclust("run", *TINY, *arguments, code=code)
 
 
 def test_a_run_on_a_folder():

@@ -8,42 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
-from deepclust.core import Data, InvalidSetting, Place
-from deepclust.core.config import build
-from deepclust.plugins.images.folder import Images
+from deepclust.core import InvalidSetting
+from made_photo import RNG, channels_last, load, noise, photos, save
 
 pytestmark = pytest.mark.usefixtures("photo_folder")
-
-RNG = np.random.default_rng(0)
-
-
-def load(**settings) -> Data:
-    config = build(Images.Config, {"path": "photos", **settings}, "data")
-    return Images(config).load(Place(Path("nowhere"), quiet=True))
-
-
-def save(name, pixels, **options):
-    """Write an image of these pixels."""
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    image.save(Path("photos") / name, **options)
-
-
-def noise(height=8, width=8, channels=3):
-    shape = (height, width, channels) if channels > 1 else (height, width)
-    return RNG.integers(0, 256, shape, dtype=np.uint8)
-
-
-def photos(n=12):
-    """n small images, by their names."""
-    images = {f"{i:03}.png": noise() for i in range(n)}
-    for name, pixels in images.items():
-        save(name, pixels)
-    return images
-
-
-def channels_last(data):
-    return np.moveaxis(data.x.numpy(), 1, 3)
-
 
 # Modes and formats
 

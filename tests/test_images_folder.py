@@ -12,44 +12,13 @@ import pytest
 import torch
 from PIL import Image
 
-from deepclust.core import Data, InvalidData, InvalidSetting, Place, Preparation
+from deepclust.core import InvalidData, InvalidSetting, Place, Preparation
 from deepclust.core.config import build
 from deepclust.plugins.images import decoding
 from deepclust.plugins.images.folder import Images
+from made_photo import channels_last, load, noise, photos, save
 
 pytestmark = pytest.mark.usefixtures("photo_folder")
-
-RNG = np.random.default_rng(0)
-
-
-def load(path="photos", place=None, **settings) -> Data:
-    config = build(Images.Config, {"path": str(path), **settings}, "data")
-    return Images(config).load(place or Place(Path("nowhere"), quiet=True))
-
-
-def save(name, pixels, folder="photos", **options):
-    """Write an image of these pixels."""
-    path = Path(folder) / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    image.save(path, **options)
-
-
-def noise(height=8, width=8):
-    return RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-def photos(n=12, folder="photos"):
-    """n small images, by their names."""
-    images = {f"{i:03}.png": noise() for i in range(n)}
-    for name, pixels in images.items():
-        save(name, pixels, folder)
-    return images
-
-
-def channels_last(data):
-    return np.moveaxis(data.x.numpy(), 1, 3)
-
 
 # Which files
 

@@ -1,7 +1,5 @@
 """Folders of images: reading that is interrupted or killed, done twice at once, or done by workers."""
 
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -10,61 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
 
-from deepclust.core import Data, Place
-from deepclust.core.config import build
+from deepclust.core import Place
 from deepclust.plugins.images import cache, decoding, pool
-from deepclust.plugins.images.folder import Images
+from made_photo import added, broke, cache_files, channels_last, fresh, load, photos, removed, renamed, same
 
 pytestmark = pytest.mark.usefixtures("photo_folder")
-
-RNG = np.random.default_rng(0)
-
-
-def load(place=None, **settings) -> Data:
-    config = build(Images.Config, {"path": "photos", **settings}, "data")
-    return Images(config).load(place or Place(Path("nowhere"), quiet=True))
-
-
-def save(name, pixels):
-    """Write an image of these pixels."""
-    Image.fromarray(pixels).save(Path("photos") / name)
-
-
-def noise():
-    return RNG.integers(0, 256, (8, 8, 3), dtype=np.uint8)
-
-
-def photos(n=12):
-    """n small images, by their names."""
-    images = {f"{i:03}.png": noise() for i in range(n)}
-    for name, pixels in images.items():
-        save(name, pixels)
-    return images
-
-
-def channels_last(data):
-    return np.moveaxis(data.x.numpy(), 1, 3)
-
-
-def cache_files(cache="cache"):
-    return sorted(p.name.partition("-")[0] for p in Path(cache).rglob("*") if p.is_file())
-
-
-def fresh(**settings) -> Data:
-    """What a machine gives that has never seen the folder."""
-    shutil.rmtree("fresh", ignore_errors=True)
-    return load(place=Place(Path("nowhere"), cache=Path("fresh"), quiet=True), **settings)
-
-
-def same(a: Data, b: Data) -> bool:
-    return (
-        torch.equal(a.x, b.x) and a.files == b.files and a.skipped == b.skipped
-        and a.description == b.description
-    )  # fmt: skip
-
 
 # Interrupted and killed
 
@@ -95,22 +44,6 @@ def test_ctrl_c_keeps_what_was_decoded(where, decoded, monkeypatch):
     assert len(decoded) == 12
     assert same(data, fresh())
     assert cache_files() == ["index.npz", "lock", "pixels"]
-
-
-def added():
-    save("004x.png", noise())
-
-
-def removed():
-    Path("photos/004.png").unlink()
-
-
-def renamed():
-    os.rename("photos/004.png", "photos/zzz.png")
-
-
-def broke():
-    Path("photos/004.png").write_bytes(b"no image")
 
 
 CHANGES = {added: 1, removed: 0, renamed: 0, broke: 1}

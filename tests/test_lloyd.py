@@ -10,13 +10,7 @@ from torch import Tensor
 from deepclust.plugins.kmeans import lloyd as module
 from deepclust.plugins.kmeans.lloyd import assign, kmeans, kmeans_plusplus, lloyd
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def blobs(n: int, dim: int, k: int, spread: float = 1.0, seed: int = 0) -> Tensor:

@@ -7,16 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from click.testing import CliRunner
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from deepclust.cli import main
 from deepclust.core import inference
 from deepclust.core.data import Data
 from deepclust.core.folder import read_record
 from deepclust.core.interfaces import Place
 from deepclust.core.prediction import carry_out
+from made_command import deepclust
 
 TINY = [
     "--evaluator",
@@ -32,13 +31,6 @@ TINY = [
     "-q",
 ]
 HEADER = ["cluster", "confidence", "distance", "second"]
-
-
-def deepclust(*arguments, code=0):
-    result = CliRunner().invoke(main, list(map(str, arguments)))
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exc_info
-    assert result.exit_code == code, result.output
-    return result
 
 
 def rows_of(path):
@@ -299,10 +291,7 @@ def test_a_kill_leaves_the_old_file(place, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("deepclust.core.results.csv.writer", stop)
-    result = CliRunner().invoke(
-        main, ["predict", str(place / "npy"), str(place / "rows.npy"), "-o", "l.csv", "--overwrite"]
-    )
-    assert result.exit_code == 130
+    deepclust("predict", place / "npy", place / "rows.npy", "-o", "l.csv", "--overwrite", code=130)
     assert [(p.name, p.read_text()) for p in Path().iterdir()] == [("l.csv", "old")]
 
 

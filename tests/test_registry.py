@@ -1,9 +1,6 @@
 """Third-party plugins, as pip would install them: the good are equals, the broken harm no one else."""
 
-import itertools
 import json
-import sys
-from textwrap import dedent
 
 import pytest
 
@@ -11,38 +8,6 @@ import deepclust
 from deepclust.core.component import KINDS, Component
 from deepclust.core.errors import BrokenPlugin, UnknownName
 from deepclust.core.registry import BLOCK, Registry
-
-NUMBERS = itertools.count()
-HEADER = "from deepclust.core import Component, hookimpl\n"
-
-
-@pytest.fixture
-def install(tmp_path, monkeypatch):
-    """A function that writes a distribution with one plugin where Python finds it; returns its module."""
-    site = tmp_path / "site-packages"
-    site.mkdir()
-    monkeypatch.syspath_prepend(site)
-    monkeypatch.delenv(BLOCK, raising=False)
-    before = set(sys.modules)
-
-    def write(distribution, code, *, plugin=None, version="1.2", header=HEADER, **modules):
-        module = f"third_party_{next(NUMBERS)}"
-        (site / module).mkdir()
-        for name, text in {"__init__": header + dedent(code), **modules}.items():
-            source = dedent(text).replace("MODULE", module)
-            (site / module / f"{name}.py").write_text(source)
-        info = site / f"{distribution.replace('-', '_')}-{version}.dist-info"
-        info.mkdir()
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
-        plugin = plugin or distribution.removeprefix("deepclust-")
-        (info / "entry_points.txt").write_text(f"[deepclust]\n{plugin} = {module}\n")
-        return module
-
-    yield write
-    for name in set(sys.modules) - before:
-        if name.startswith("third_party_"):
-            del sys.modules[name]
-
 
 GOOD = """
 @hookimpl

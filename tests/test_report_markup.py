@@ -15,41 +15,13 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deepclust.core import Data, Preparation, Result, Truth
+from deepclust.core import Data, Preparation, Truth
 from deepclust.core.config import build
 from deepclust.core.registry import installed
+from made_result import Halves, make_result, write_logs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 NASTY = '<script>document.title="run"</script>"&\'.png'
-
-
-class Halves(nn.Module):
-    """An encoder that keeps the first values, and decodes them with zeros behind."""
-
-    def __init__(self, shape, latent_dim):
-        super().__init__()
-        self.shape, self.latent_dim = shape, latent_dim
-
-    def forward(self, x):
-        return x.flatten(1)[:, : self.latent_dim]
-
-    def decode(self, z):
-        size = int(np.prod(self.shape))
-        return nn.functional.pad(z, (0, size - self.latent_dim)).unflatten(1, self.shape)
-
-
-def make_result(folder, n=60, k=3, shape=(1, 6, 6)):
-    """A result of random samples."""
-    rng = np.random.default_rng(0)
-    labels = np.arange(n) % k
-    z = (3 * rng.normal(size=(k, 4))[labels] + rng.normal(size=(n, 4))).astype(np.float32)
-    confidence = rng.uniform(0.5, 1, n)
-    return Result(
-        z=z, labels=labels, confidence=confidence, second=(labels + 1) % k, second_confidence=1 - confidence,
-        distance=rng.random(n), centers=np.stack([z[labels == c].mean(axis=0) for c in range(k)]),
-        n_clusters=k, truth=None, data=Data(torch.rand(n, *shape), "x"), encoder=nn.Identity(),
-        clusterer=None, folder=folder, seed=0, quiet=True,
-    )  # fmt: skip
 
 
 def make_nasty(folder):
@@ -75,17 +47,6 @@ def make_nasty(folder):
             "svm": {"<u>": 0.5, "kernel": NASTY, "long": "long" * 60},
         },
     )  # fmt: skip
-
-
-def write_logs(folder):
-    for stage, loss in (("encoder/layer0", 1.0), ("encoder/finetune", 100.0), ("clusterer/refine", 0.0)):
-        (folder / stage).mkdir(parents=True)
-        lines = [
-            {"iteration": 8 * i, "epoch": i, "seconds": 0.1, "lr": 0.1, "loss": loss / i**3, "change": 0.1}
-            for i in range(1, 9)
-        ]
-        text = "\n".join(json.dumps(line) for line in lines)
-        (folder / stage / "log.jsonl").write_text(text + '\n{"iteration": 72, "ep')
 
 
 def report(result, **settings):

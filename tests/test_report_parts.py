@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 
 import numpy as np
 import pytest
@@ -20,21 +19,7 @@ from deepclust.plugins.report.map import make_map
 from deepclust.plugins.report.picture import Pictures
 from deepclust.plugins.report.svg import inline
 from deepclust.plugins.report.text import percent, shorten
-
-
-class Halves(nn.Module):
-    """An encoder that keeps the first values, and decodes them with zeros behind."""
-
-    def __init__(self, shape, latent_dim):
-        super().__init__()
-        self.shape, self.latent_dim = shape, latent_dim
-
-    def forward(self, x):
-        return x.flatten(1)[:, : self.latent_dim]
-
-    def decode(self, z):
-        size = int(np.prod(self.shape))
-        return nn.functional.pad(z, (0, size - self.latent_dim)).unflatten(1, self.shape)
+from made_result import Halves, write_logs
 
 
 def test_the_map_is_seeded_and_holds_as_many_as_asked():
@@ -148,17 +133,6 @@ def test_what_the_decoder_makes_is_measured():
     assert torch.equal(made.noisy[made.noisy != 0], made.original[made.noisy != 0])
     assert made.variance() == pytest.approx(float(chosen.var(0, correction=0).mean()), rel=1e-5)
     assert decode_samples(nn.Identity(), Data(x, "x"), index, 0) is None
-
-
-def write_logs(folder):
-    for stage, loss in (("encoder/layer0", 1.0), ("encoder/finetune", 100.0), ("clusterer/refine", 0.0)):
-        (folder / stage).mkdir(parents=True)
-        lines = [
-            {"iteration": 8 * i, "epoch": i, "seconds": 0.1, "lr": 0.1, "loss": loss / i**3, "change": 0.1}
-            for i in range(1, 9)
-        ]
-        text = "\n".join(json.dumps(line) for line in lines)
-        (folder / stage / "log.jsonl").write_text(text + '\n{"iteration": 72, "ep')
 
 
 def test_the_curves_of_every_stage_are_read(tmp_path):

@@ -12,12 +12,14 @@ from click.testing import CliRunner
 from safetensors.torch import save_file
 
 from deepclust.cli import main
-from deepclust.core import Data, InvalidData, InvalidSetting, Run, embed, truth_of
+from deepclust.core import Data, InvalidData, InvalidSetting, Run, embed
 from deepclust.core.bundle import load
 from deepclust.core.config import build
 from deepclust.core.testing import check_encoder
 from deepclust.plugins.resnet.model import ResNet, ResNetConfig
 from deepclust.plugins.resnet.network import BasicBlock
+from made_picture import labelled_pictures
+from made_training import fit, log_of
 
 TINY = {"blocks": (1, 1), "width": 4, "epochs": 3, "batch_size": 16}
 NETWORKS = ["resnet18", "resnet34", "resnet50"]
@@ -30,17 +32,6 @@ def make(shape=(1, 8, 8), **settings) -> ResNet:
 
 def preset(name, shape=(3, 64, 64), **settings) -> ResNet:
     return ResNet(build(ResNetConfig, {"preset": name, "epochs": 0, **settings}, "encoder"), shape)
-
-
-def pictures(n=60, shape=(1, 8, 8), classes=3) -> Data:
-    g = torch.Generator().manual_seed(0)
-    y = np.arange(n) % classes
-    x = torch.rand(classes, *shape, generator=g)[y] + 0.1 * torch.randn(n, *shape, generator=g)
-    return Data(x, "pictures", revealed=truth_of(y))
-
-
-def fit(model, data, folder, seed=0, **more):
-    return model.fit(data, Run(folder, seed=seed, quiet=True, snapshot_seconds=1e9, **more))
 
 
 def random_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -87,7 +78,7 @@ def test_given_weights_get_images_as_imagenet_was(tmp_path):
     for normalize in ("auto", "imagenet", "none"):
         models[normalize] = make(
             (3, 8, 8), weights=str(tmp_path / "w.safetensors"), normalize=normalize, epochs=0
-        ).fit(pictures().seal(), Run(tmp_path, quiet=True))
+        ).fit(labelled_pictures().seal(), Run(tmp_path, quiet=True))
         models[normalize].eval()
     by_hand = torchvision.transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))(x)
     torch.testing.assert_close(models["auto"](x), models["none"](by_hand))
@@ -131,13 +122,13 @@ def wrong_weights(tmp_path, kind) -> str:
 def test_weights_that_do_not_fit_are_refused_in_one_sentence(tmp_path, kind, says):
     model = make((3, 8, 8), weights=wrong_weights(tmp_path, kind), epochs=0)
     with pytest.raises(InvalidSetting, match=says) as error:
-        fit(model, pictures(shape=(3, 8, 8)), tmp_path)
+        fit(model, labelled_pictures(shape=(3, 8, 8)), tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_torchvisions_names_are_looked_for_in_torchs_cache_alone(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    data = pictures(shape=(3, 64, 64))
+    data = labelled_pictures(shape=(3, 64, 64))
     model = preset("resnet18", weights="IMAGENET1K_V1")
     file = tmp_path / "checkpoints" / "resnet18-f37072fd.pth"
     with pytest.raises(InvalidSetting, match=r"put https://.*/resnet18-f37072fd.pth at") as error:
@@ -210,12 +201,12 @@ def test_sub_blocks_start_as_their_shortcuts():
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 def test_it_learns_the_classes(tmp_path, optimizer):
-    data = pictures(n=90)
+    data = labelled_pictures(n=90)
     model = fit(make(epochs=15, optimizer=optimizer, lr=0.02, validation=0.2), data, tmp_path).eval()
     with torch.no_grad():
         guess = model.logits(data.x).argmax(1).numpy()
     assert (guess == data.truth.labels).mean() > 0.95
-    last = json.loads((tmp_path / "train/log.jsonl").read_text().splitlines()[-1])
+    last = log_of(tmp_path / "train")[-1]
     assert last["lr"] < 0.001  # a cosine to 0
     assert last["validation/accuracy"] > 0.9
 
@@ -230,19 +221,19 @@ def test_weight_decay_shrinks_what_multiplies_alone():
 
 def test_tiny_data_and_a_last_batch_of_one(tmp_path):
     for n, shape in ((2, (1, 1, 1)), (17, (1, 1, 1)), (33, (1, 8, 8))):
-        model = fit(make(shape), pictures(n=n, shape=shape, classes=2), tmp_path / str(n))
-        assert torch.isfinite(embed(model, pictures(n=n, shape=shape))).all()
+        model = fit(make(shape), labelled_pictures(n=n, shape=shape, classes=2), tmp_path / str(n))
+        assert torch.isfinite(embed(model, labelled_pictures(n=n, shape=shape))).all()
     with pytest.raises(InvalidSetting, match="2 or more"):
         build(ResNetConfig, {"batch_size": 1}, "encoder")
 
 
 def test_data_without_labels_are_refused(tmp_path):
     with pytest.raises(InvalidData, match="'resnet' learns from labels"):
-        fit(make(), replace(pictures(), revealed=None), tmp_path)
+        fit(make(), replace(labelled_pictures(), revealed=None), tmp_path)
 
 
 def test_a_seed_repeats_the_bits_and_unknown_labels_change_none(tmp_path):
-    data = pictures()
+    data = labelled_pictures()
     labels = data.truth.labels.copy()
     labels[:9] = -1
     data = replace(data, revealed=replace(data.truth, labels=labels))
@@ -256,7 +247,7 @@ def test_a_seed_repeats_the_bits_and_unknown_labels_change_none(tmp_path):
 
 
 def test_bf16_trains_too(tmp_path):
-    data = pictures(n=90)
+    data = labelled_pictures(n=90)
     model = fit(make(epochs=15, lr=0.05), data, tmp_path, precision="bf16").eval()
     with torch.no_grad():
         assert (model.logits(data.x).argmax(1).numpy() == data.truth.labels).mean() > 0.9
@@ -271,7 +262,7 @@ def test_it_keeps_an_encoders_promises(tmp_path, shape, bottleneck):
 @pytest.mark.parametrize("clusterer", ["kmeans", "dec"])
 def test_a_run_ends_with_a_model_that_sorts_new_data(tmp_path, monkeypatch, clusterer):
     monkeypatch.chdir(tmp_path)
-    data = pictures(shape=(6, 6, 3))
+    data = labelled_pictures(shape=(6, 6, 3))
     x = (data.x.clamp(0, 1) * 255).to(torch.uint8).numpy()
     np.savez("labelled.npz", x=x, y=data.truth.labels)
     arguments = [

@@ -1,58 +1,50 @@
 """A run that is killed again and again ends with the bytes of one that was left alone."""
 
 import json
-import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
+from made_process import finish, start, wait_until
+
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 
-SETTINGS = [
+SDAE = [
     "encoder.hidden=32,32", "encoder.layer_epochs=4", "encoder.epochs=8", "encoder.batch_size=64",
     "clusterer.epochs=10", "clusterer.tol=0", "clusterer.batch_size=64", "encoder.shift=0.1",
     "encoder.rotation=10",  # so that random numbers matter in all stages
 ]  # fmt: skip
+VAE = [
+    "encoder.filters=4,4", "encoder.hidden=16", "encoder.epochs=6", "encoder.warmup=0.5", "encoder.shift=0.1",
+]  # fmt: skip
 
 
-def start(out: Path, clusterer: str, precision: str) -> subprocess.Popen:
+def start_run(out: Path, encoder: str, settings: list[str], *more: str) -> subprocess.Popen:
     arguments = [
-        "run", "--encoder", "sdae", "--clusterer", clusterer, "--device", "cpu", "--precision", precision,
-        "--evaluator", "clustering", "--snapshot-seconds", "0", "-q", "--out", str(out),
+        "run", "--encoder", encoder, *more, "--device", "cpu", "--evaluator", "clustering",
+        "--snapshot-seconds", "0", "-q", "--out", str(out),
     ]  # fmt: skip
-    for setting in SETTINGS:
+    for setting in settings:
         arguments += ["-s", setting]
-    return execute(arguments, out.parent)
+    return start(arguments, out.parent)
 
 
-def execute(arguments: list[str], where: Path) -> subprocess.Popen:
-    command = [sys.executable, "-m", "deepclust.cli", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=where)
+def start_sdae(out: Path, clusterer: str, precision: str) -> subprocess.Popen:
+    return start_run(out, "sdae", SDAE, "--clusterer", clusterer, "--precision", precision)
 
 
-def finish(process: subprocess.Popen) -> None:
-    _, errors = process.communicate(timeout=300)
-    assert process.returncode == 0, errors.decode()
-
-
-def lines(log: Path) -> int:
-    return log.read_bytes().count(b"\n") if log.exists() else 0
+def start_vae(out: Path) -> subprocess.Popen:
+    return start_run(out, "vae", VAE, "--clusterer", "kmeans")
 
 
 def wait_for(process: subprocess.Popen, log: Path, n_lines: int) -> None:
     """Return once a stage's log has so many lines (an epoch each)."""
-    deadline = time.monotonic() + 120
-    while lines(log) < n_lines:
-        assert process.poll() is None, process.stderr.read().decode()
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    wait_until(lambda: log.exists() and log.read_bytes().count(b"\n") >= n_lines, process)
 
 
 def kill_when(process: subprocess.Popen, log: Path, n_lines: int) -> None:
@@ -68,9 +60,13 @@ def log_of(path: Path) -> list[dict]:
     return [{key: value for key, value in line.items() if key != "seconds"} for line in parsed]
 
 
-def assert_same_results(whole: Path, cut: Path) -> None:
+def assert_same_files(whole: Path, cut: Path) -> None:
     for name in ("labels.csv", "model.safetensors"):
         assert (whole / name).read_bytes() == (cut / name).read_bytes(), name
+
+
+def assert_same_results(whole: Path, cut: Path) -> None:
+    assert_same_files(whole, cut)
     logs = sorted(p.relative_to(whole) for p in whole.rglob("log.jsonl"))
     assert [str(p.parent) for p in logs] == [
         "clusterer/refine", "encoder/finetune", "encoder/layer0", "encoder/layer1", "encoder/layer2",
@@ -97,12 +93,12 @@ MORE_KILLS = [("encoder/layer2", 1), ("encoder/finetune", 1), ("encoder/finetune
 )
 def test_a_run_that_is_killed_in_its_stages_ends_with_the_same_bytes(tmp_path, clusterer, precision, kills):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    left_alone = start(whole, clusterer, precision)
+    left_alone = start_sdae(whole, clusterer, precision)
     try:
         for stage, n_lines in kills:
-            kill_when(start(cut, clusterer, precision), cut / stage / "log.jsonl", n_lines)
+            kill_when(start_sdae(cut, clusterer, precision), cut / stage / "log.jsonl", n_lines)
             assert not (cut / "labels.csv").exists()
-        finish(start(cut, clusterer, precision))
+        finish(start_sdae(cut, clusterer, precision))
         finish(left_alone)
     finally:
         left_alone.kill()
@@ -112,7 +108,8 @@ def test_a_run_that_is_killed_in_its_stages_ends_with_the_same_bytes(tmp_path, c
 
 def test_ctrl_c_says_where_it_stopped_and_the_command_it_gives_goes_on(tmp_path):
     whole, cut = tmp_path / "whole", tmp_path / "cut"
-    left_alone, interrupted = start(whole, "dec", "float32"), start(cut, "dec", "float32")
+    left_alone = start_sdae(whole, "dec", "float32")
+    interrupted = start_sdae(cut, "dec", "float32")
     try:
         wait_for(interrupted, cut / "encoder/finetune/log.jsonl", 2)
         interrupted.send_signal(signal.SIGINT)
@@ -126,10 +123,26 @@ def test_ctrl_c_says_where_it_stopped_and_the_command_it_gives_goes_on(tmp_path)
         )  # fmt: skip
         assert found, said
         assert 0 < int(found[1]) < int(found[2])
-        finish(execute(shlex.split(found[3]), tmp_path))
+        finish(start(shlex.split(found[3]), tmp_path))
         finish(left_alone)
     finally:
         left_alone.kill()
         interrupted.kill()
         left_alone.communicate()
     assert_same_results(whole, cut)
+
+
+def test_a_killed_run_ends_with_the_bytes_of_one_left_alone(tmp_path):
+    """With a variational autoencoder, whose every step draws its codes."""
+    whole, cut = tmp_path / "whole", tmp_path / "cut"
+    left_alone, killed = start_vae(whole), start_vae(cut)
+    try:
+        kill_when(killed, cut / "encoder/reconstruct/log.jsonl", 3)
+        assert not (cut / "labels.csv").exists()
+        finish(start_vae(cut))
+        finish(left_alone)
+    finally:
+        for process in (left_alone, killed):
+            process.kill()
+            process.communicate()
+    assert_same_files(whole, cut)

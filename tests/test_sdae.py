@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 
-from deepclust.core import Augments, Data, Decodes, Run, embed
+from deepclust.core import Augments, Data, Decodes, embed
 from deepclust.core.config import build
-from deepclust.core.engine import Batch, checkpoint
+from deepclust.core.engine import checkpoint
 from deepclust.plugins.sdae.model import SDAE, SDAEConfig
 from deepclust.plugins.sdae.noise import mask
+from made_training import batch_of, fit
 
 
 def make(shape=(12,), **settings) -> SDAE:
@@ -23,10 +24,6 @@ def flat_data(n=100, dim=12, factors=2, size=3.0) -> Data:
     g = torch.Generator().manual_seed(0)
     x = torch.randn(n, factors, generator=g) @ torch.randn(factors, dim, generator=g)
     return Data(size * x + 1, "flat")
-
-
-def fit(model: SDAE, data: Data, folder, seed=0, **more) -> SDAE:
-    return model.fit(data, Run(folder, seed=seed, quiet=True, snapshot_seconds=1e9, **more))
 
 
 @pytest.mark.parametrize("shape", [(6,), (1, 8, 8), (3, 4, 5), (2, 3)])
@@ -226,4 +223,4 @@ def test_what_was_shifted_is_to_be_restored_or_kept(restore, monkeypatch):
     target = x if restore else moved
     with torch.no_grad():
         expected = (model.decode(model(moved)) - target).square().mean()
-        assert torch.allclose(model._loss(Batch(x, torch.arange(6))), expected, rtol=1e-5)
+        assert torch.allclose(model._loss(batch_of(x)), expected, rtol=1e-5)

@@ -1,16 +1,9 @@
 """The variational autoencoder: its bound, its draws, sizes, losses, refusals, clustering with it."""
 
-import json
 import math
-import os
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch.distributions import Bernoulli, Independent, Normal, kl_divergence
 
 from deepclust.core import (
@@ -25,9 +18,10 @@ from deepclust.core import (
     embed,
 )
 from deepclust.core.config import build
-from deepclust.core.engine import Batch
 from deepclust.core.testing import check_clusterer, check_encoder
 from deepclust.plugins.vae.model import VAE, Posterior, VAEConfig
+from made_picture import pictures
+from made_training import batch_of, fit, log_of
 
 TINY = {"filters": (4, 3), "hidden": (8,), "latent_dim": 3, "epochs": 2, "batch_size": 16}
 
@@ -46,31 +40,12 @@ def stirred(shape=(1, 8, 8), **settings) -> VAE:
     return model
 
 
-def pictures(n=60, shape=(1, 8, 8), seed=0) -> Data:
-    """Smooth images from 0 to 1."""
-    g = torch.Generator().manual_seed(seed)
-    coarse = torch.rand(n, shape[0], 2, 2, generator=g)
-    return Data(F.interpolate(coarse, shape[1:], mode="bilinear").clamp(0, 1), "pictures")
-
-
 def table(n=200, columns=7, seed=0) -> Data:
     """Standardised rows on a plane, with a little noise."""
     g = torch.Generator().manual_seed(seed)
     x = torch.randn(n, 2, generator=g) @ torch.randn(2, columns, generator=g)
     x = x + 0.1 * torch.randn(n, columns, generator=g)
     return Data((x - x.mean(0)) / x.std(0), "table")
-
-
-def fit(model: VAE, data: Data, folder, seed=0, **more) -> VAE:
-    return model.fit(data, Run(folder, seed=seed, quiet=True, snapshot_seconds=1e9, **more))
-
-
-def batch_of(x) -> Batch:
-    return Batch(x, torch.arange(len(x)))
-
-
-def log_of(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / "reconstruct" / "log.jsonl").read_text().splitlines()]
 
 
 SHAPES = [
@@ -259,7 +234,7 @@ def test_it_learns_images_and_rows(tmp_path):
     with torch.no_grad():
         error = (model.decode(embed(model, data)) - data.x).square().mean()
     assert error < 0.4 * data.x.var(0).mean()
-    lines = log_of(tmp_path / "images")
+    lines = log_of(tmp_path / "images" / "reconstruct")
     assert lines[-1]["loss"] < lines[0]["loss"]
     for line in lines:
         assert line["loss"] == pytest.approx(line["reconstruction"] + line["kl"], rel=1e-5)
@@ -282,14 +257,14 @@ def test_a_large_weight_closes_the_code_and_none_opens_it(tmp_path):
     kl = {}
     for beta in (0.0, 1.0, 100.0):
         fit(make((7,), hidden=(16,), beta=beta, epochs=25, lr=1e-2), table(), tmp_path / str(beta))
-        kl[beta] = log_of(tmp_path / str(beta))[-1]["kl"]
+        kl[beta] = log_of(tmp_path / str(beta) / "reconstruct")[-1]["kl"]
     assert kl[0.0] > kl[1.0] > kl[100.0]
     assert kl[100.0] < 0.2 * kl[1.0]
 
 
 def test_the_weight_rises_during_the_warm_up(tmp_path):
     fit(make(beta=2.0, warmup=0.5, epochs=8, keep_best=False), pictures(), tmp_path)
-    lines = log_of(tmp_path)
+    lines = log_of(tmp_path / "reconstruct")
     shares = [(line["loss"] - line["reconstruction"]) / (2.0 * line["kl"]) for line in lines]
     assert shares[:4] == pytest.approx([0.09, 0.34, 0.59, 0.84], abs=0.07)  # 4 batches in an epoch
     assert shares[4:] == pytest.approx([1.0] * 4, abs=1e-4)
@@ -299,7 +274,7 @@ def test_the_weight_rises_during_the_warm_up(tmp_path):
 
 def test_the_best_epoch_is_that_of_the_full_weight(tmp_path):
     fit(make(beta=20.0, warmup=1.0, epochs=6), pictures(), tmp_path)
-    lines = log_of(tmp_path)
+    lines = log_of(tmp_path / "reconstruct")
     best = min(lines, key=lambda line: line["bound"])
     saved = torch.load(tmp_path / "reconstruct" / "best.pt", weights_only=True)
     assert saved["iteration"] == best["iteration"]
@@ -341,42 +316,6 @@ def test_a_seed_repeats_the_bits_and_a_stopped_training_goes_on(tmp_path):
         )
     resumed = fit(make(**settings), data, tmp_path / "cut").state_dict()
     assert all(torch.equal(whole[k], resumed[k]) for k in whole)
-
-
-def start(out: Path) -> subprocess.Popen:
-    settings = ["epochs=6", "filters=4,4", "hidden=16", "warmup=0.5", "shift=0.1"]
-    arguments = [
-        "run", "--encoder", "vae", "--clusterer", "kmeans", "--device", "cpu", "--evaluator", "clustering",
-        "--snapshot-seconds", "0", "-q", "--out", str(out),
-        *(word for text in settings for word in ("-s", f"encoder.{text}")),
-    ]  # fmt: skip
-    command = [sys.executable, "-m", "deepclust.cli", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, cwd=out.parent)
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
-def test_a_killed_run_ends_with_the_bytes_of_one_left_alone(tmp_path):
-    whole, cut = start(tmp_path / "whole"), start(tmp_path / "cut")
-    try:
-        log, deadline = tmp_path / "cut/encoder/reconstruct/log.jsonl", time.monotonic() + 120
-        while not log.exists() or log.read_bytes().count(b"\n") < 3:
-            assert cut.poll() is None, cut.stderr.read().decode()
-            assert time.monotonic() < deadline
-            time.sleep(0.001)
-        cut.kill()
-        cut.communicate()
-        assert not (tmp_path / "cut" / "labels.csv").exists()
-        cut = start(tmp_path / "cut")
-        for process in (cut, whole):
-            _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors.decode()
-    finally:
-        for process in (cut, whole):
-            process.kill()
-            process.communicate()
-    for name in ("labels.csv", "model.safetensors"):
-        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes(), name
 
 
 def test_augmentation_only_where_asked_and_never_of_rows():
@@ -432,7 +371,7 @@ def test_bf16_trains_close_to_float32(tmp_path):
     for precision in ("float32", "bf16"):
         model = fit(make(loss="mse", epochs=10, lr=5e-3), data, tmp_path / precision, precision=precision)
         assert embed(model, data).dtype == torch.float32
-        loss[precision] = log_of(tmp_path / precision)[-1]["loss"]
+        loss[precision] = log_of(tmp_path / precision / "reconstruct")[-1]["loss"]
     assert loss["bf16"] == pytest.approx(loss["float32"], abs=2)
 
 

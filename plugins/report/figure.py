@@ -173,7 +173,8 @@ def draw_stage(stage: Stage) -> Figure:
     for i, (name, (x, y)) in enumerate(stage.curves.items()):
         axes = figure.add_subplot(n, 1, i + 1)
         axes.plot(x, y, color=ACCENT, linewidth=1.4, marker="o" if len(x) < 3 else None, markersize=3)
-        axes.set_ylabel(shorten(name.replace("_", " "), 20))
+        parts = name.replace("_", " ").split("/")
+        axes.set_ylabel("\n".join(shorten(part, 20) for part in parts[-2:]))
         if min(y) > 0 and max(y) > 20 * min(y):
             axes.set_yscale("log")
             axes.yaxis.set_major_locator(LogLocator(numticks=5))
