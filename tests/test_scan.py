@@ -19,6 +19,7 @@ from deepclust.plugins.scan.loss import balanced_cross_entropy, entropy, inconsi
 from deepclust.plugins.scan.mining import mine
 from deepclust.plugins.scan.sample import Cached
 from deepclust.plugins.scan.view import choose_view
+from made_training import log_of
 
 
 def logits(*shape: int, scale: float = 1.0, seed: int = 0, dtype=torch.float32) -> torch.Tensor:
@@ -237,7 +238,7 @@ def test_cached_codes_are_the_encoders_own():
 def test_the_head_and_the_epoch_of_the_least_held_out_loss_stay(tmp_path):
     data = groups(spread=1.5)
     _, clusterer = fitted(tmp_path, data, heads=4, epochs=8, lr=0.05)
-    lines = [json.loads(line) for line in (tmp_path / "scan" / "log.jsonl").read_text().splitlines()]
+    lines = log_of(tmp_path / "scan")
     losses = [line["held_out/loss"] for line in lines]
     assert len(losses) == 8
     assert clusterer.unsupervised_loss == min(losses)

@@ -24,6 +24,7 @@ from deepclust.core.registry import installed
 from deepclust.core.testing import check_encoder
 from deepclust.plugins.simclr.loss import nt_xent
 from deepclust.plugins.simclr.model import SimCLR, SimCLRConfig
+from made_training import log_of
 
 SMALL = {
     "resnet": {"blocks": (1,), "width": 4},
@@ -50,10 +51,6 @@ def pictures(n=40, shape=(1, 8, 8), classes=4) -> Data:
 
 def fit(model, data, folder, **more):
     return model.fit(data.seal(), Run(folder, quiet=True, snapshot_seconds=1e9, **more))
-
-
-def log_of(folder):
-    return [json.loads(line) for line in (folder / "contrast" / "log.jsonl").read_text().splitlines()]
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (2, 28, 20), (3, 32, 32), (4, 8, 8), (3, 1, 5)])
@@ -113,7 +110,7 @@ def test_the_loss_falls_and_positives_become_the_nearest(tmp_path):
     settings = {"crop": 0.8, "flip": False, "jitter": 0, "grey": 0, "lr": 0.01}
     model = make((3, 8, 8), "cae", epochs=30, batch_size=32, hidden=32, projection=16, **settings)
     fit(model, data, tmp_path)
-    log = log_of(tmp_path)
+    log = log_of(tmp_path / "contrast")
     assert log[-1]["loss"] < 0.6 * log[0]["loss"]
     assert log[-1]["accuracy"] > 0.9 > log[0]["accuracy"]
 
@@ -285,8 +282,7 @@ def test_idec_takes_it_with_a_decoder_and_is_refused_without(tmp_path):
         main, [*command, "-s", "encoder.decoder_epochs=1", "--out", str(tmp_path / "out")]
     )
     assert done.exit_code == 0, done.output
-    log = (tmp_path / "out" / "clusterer" / "refine" / "log.jsonl").read_text().splitlines()
-    assert {"reconstruction", "kl"} <= json.loads(log[-1]).keys()
+    assert {"reconstruction", "kl"} <= log_of(tmp_path / "out" / "clusterer" / "refine")[-1].keys()
 
 
 COMMAND = [
@@ -364,7 +360,7 @@ def test_a_killed_run_goes_on_to_the_bytes_of_one_that_was_left_alone(tmp_path):
             process.wait()
     for name in ("labels.csv", "model.safetensors"):
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "cut" / name).read_bytes()
-    logs = [log_of(tmp_path / name / "encoder") for name in ("whole", "cut")]
+    logs = [log_of(tmp_path / name / "encoder" / "contrast") for name in ("whole", "cut")]
     for line in [*logs[0], *logs[1]]:
         line.pop("seconds")
     assert logs[0] == logs[1]
