@@ -31,6 +31,16 @@ def test_the_same_neighbours_as_scikit_learn(monkeypatch, count, dim, shift, col
     assert np.allclose(found.distance.numpy(), distance[:, 1:], rtol=1e-5)
 
 
+@pytest.mark.parametrize("columns", [64, 500, 3000])
+def test_the_largest_of_rows_by_groups_are_those_of_topk(columns):
+    for k in (1, 3, 15):
+        for x in (codes(20, columns), codes(20, columns).round(), torch.full((20, columns), 2.0)):
+            values, places = neighbour._largest(x, k)
+            assert torch.equal(values, x.topk(k, dim=1).values)
+            assert torch.equal(x.gather(1, places), values)
+            assert all(len(set(row)) == k for row in places.tolist())
+
+
 def test_codes_of_length_one_give_the_order_of_cosine_similarity():
     z = codes(400, 16)
     unit = torch.nn.functional.normalize(z)
