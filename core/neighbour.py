@@ -84,12 +84,10 @@ def _largest(x: Tensor, k: int) -> tuple[Tensor, Tensor]:
     columns = x.shape[1]
     groups = columns // GROUP
     if groups < 4 * k:
-        values, places = x.topk(k, dim=1)
-        return values, places
+        found = x.topk(k, dim=1)
+        return found.values, found.indices
     whole = groups * GROUP
-    grouped = x[:, :whole].unflatten(
-        1, (GROUP, groups)
-    )  # a group: every so many columns, to go over in order
+    grouped = x[:, :whole].view(len(x), GROUP, groups)  # a group is every so many columns
     chosen = grouped.amax(dim=1).topk(k, dim=1).indices[:, None]  # (R, 1, k)
     places = chosen + groups * torch.arange(GROUP, device=x.device)[:, None]  # (R, GROUP, k)
     rest = torch.arange(whole, columns, device=x.device).expand(len(x), -1)
