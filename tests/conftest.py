@@ -10,15 +10,12 @@ NUMBERS = itertools.count()
 HEADER = "from deepclust.core import Component, hookimpl\n"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session", autouse=True)
 def one_thread():
     """Tiny networks are slower on several, whose idle threads spin."""
     import torch
 
-    before = torch.get_num_threads()
     torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

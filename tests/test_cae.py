@@ -343,6 +343,7 @@ def test_fewer_samples_than_a_batch_and_bytes_are_fine(tmp_path, n, shape):
     assert torch.isfinite(embed(model, data)).all()
 
 
+@pytest.mark.slow
 def test_bf16_trains_close_to_float32(tmp_path):
     data, errors = pictures(n=200), {}
     for precision in ("float32", "bf16"):

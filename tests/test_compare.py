@@ -232,7 +232,7 @@ def test_what_is_finished_is_not_run_again_and_its_tables_stay(here):
 
 
 def start_comparison(out: Path) -> subprocess.Popen:
-    return start(["compare", "--data", "good.npz", "--clusterer", "kmeans,dec", "--seeds", "0,1,4", *TINY,
+    return start(["compare", "--data", "good.npz", "--clusterer", "kmeans,dec", "--seeds", "0,1", *TINY,
                   "--out", str(out), "-s", "encoder.epochs=150", "-s", "dec.epochs=20"])  # fmt: skip
 
 
@@ -244,15 +244,15 @@ def test_a_comparison_that_was_stopped_goes_on_to_the_same_tables(elsewhere):
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
         assert process.returncode == 130
-        assert "Interrupted in run 3 of 6: sdae + kmeans, seed 1" in errors.decode()
+        assert "Interrupted in run 3 of 4: sdae + kmeans, seed 1" in errors.decode()
         assert "deepclust compare --data good.npz" in errors.decode()
         states = [row["state"] for row in table_of(cut / "results.csv")]
-        assert sorted(states) == ["finished"] * 2 + ["not run yet"] * 4
+        assert sorted(states) == ["finished"] * 2 + ["not run yet"] * 2
         finished = cut / "runs/sdae-dec-seed0/scores.json"
         first = finished.stat().st_mtime_ns
 
         process = start_comparison(cut)
-        wait_until((cut / "runs/sdae-kmeans-seed4/run.json").exists, process)
+        wait_until((cut / "runs/sdae-dec-seed1/run.json").exists, process)
         process.kill()
         process.communicate()
 

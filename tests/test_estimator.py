@@ -26,8 +26,6 @@ from deepclust.core.errors import DeepclustError, OccupiedFolder, TrainingFailed
 from deepclust.core.registry import installed
 from made_estimator import QUICK, X, Y, quick
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 DOCS = Path(__file__).parent.parent / "docs" / "python.md"
 
 

@@ -15,8 +15,6 @@ from sklearn.utils import estimator_checks
 from deepclust import DeepClustering
 from made_estimator import QUICK, X, quick
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 ONE = "it sets n_clusters to 1, which is refused: one cluster says nothing of the data"
 EXPECTED = {
     "check_dont_overwrite_parameters": ONE,

@@ -10,8 +10,6 @@ from torch import Tensor
 from deepclust.plugins.kmeans import lloyd as module
 from deepclust.plugins.kmeans.lloyd import assign, kmeans, kmeans_plusplus, lloyd
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 
 def blobs(n: int, dim: int, k: int, spread: float = 1.0, seed: int = 0) -> Tensor:
     """Samples (n, dim) float64 around k centres drawn with standard deviation 3."""

@@ -132,6 +132,7 @@ def test_ctrl_c_says_where_it_stopped_and_the_command_it_gives_goes_on(tmp_path)
     assert_same_results(whole, cut)
 
 
+@pytest.mark.slow
 def test_a_killed_run_ends_with_the_bytes_of_one_left_alone(tmp_path):
     """With a variational autoencoder, whose every step draws its codes."""
     whole, cut = tmp_path / "whole", tmp_path / "cut"

@@ -325,6 +325,7 @@ def test_the_command_line_refuses_before_it_writes(tmp_path):
         assert not out.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 def test_a_killed_run_goes_on_to_the_bytes_of_one_that_was_left_alone(tmp_path):
     settings = (
