@@ -24,7 +24,7 @@ from pathlib import Path
 import torch
 import torchvision
 from PIL import Image
-from quality import machine
+from quality import machine, save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
@@ -132,8 +132,7 @@ def main() -> None:
         "seconds": {name: [round(s, 3) for s in spent] for name, spent in taken.items()},
     }
     print(json.dumps(result, indent=2))
-    if args.results:
-        args.results.write_text(json.dumps(result, indent=2) + "\n")
+    save(result, args.results)
 
 
 if __name__ == "__main__":

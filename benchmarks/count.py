@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from quality import save
 from sklearn import datasets
 
 from deepclust.core.count import CRITERION, choose_count
@@ -153,9 +154,7 @@ def main() -> None:
         }
         shown = {k: v for k, v in summary["sets"][name].items() if k != "runs"}
         print(f"{name}: {json.dumps(shown)}", flush=True)
-        if args.results:
-            args.results.parent.mkdir(parents=True, exist_ok=True)
-            args.results.write_text(json.dumps(summary, indent=2) + "\n")
+        save(summary, args.results)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 import torchvision
 from PIL import Image
-from quality import machine
+from quality import machine, save
 from torch.utils.data import DataLoader
 from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Resize
@@ -158,8 +158,7 @@ def main() -> None:
         "memory of a whole run": memory,
     }
     print(json.dumps(result, indent=2))
-    if args.results:
-        args.results.write_text(json.dumps(result, indent=2) + "\n")
+    save(result, args.results)
 
 
 if __name__ == "__main__":

@@ -9,14 +9,13 @@ k-means++. On a GPU scikit-learn's time is still that of the CPU beside it.
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import time
 from pathlib import Path
 
 import torch
-from quality import machine
+from quality import machine, save
 from sklearn.cluster import KMeans
 
 from deepclust.core.device import choose_device, describe
@@ -61,8 +60,7 @@ def main() -> None:
         "torch": torch.__version__,
         "rows": rows,
     }
-    if args.results:
-        args.results.write_text(json.dumps(result, indent=2) + "\n")
+    save(result, args.results)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
-from quality import machine
+from quality import machine, save
 from sklearn.neighbors import NearestNeighbors
 
 from deepclust.core.device import choose_device, describe, prepare
@@ -78,9 +78,7 @@ def main() -> None:
         f"scikit-learn's recall of float64's, {len(some)} codes": round(recall(theirs[some], expected), 6),
     }
     print(json.dumps(summary, indent=2))
-    if args.results:
-        args.results.parent.mkdir(parents=True, exist_ok=True)
-        args.results.write_text(json.dumps(summary, indent=2) + "\n")
+    save(summary, args.results)
 
 
 if __name__ == "__main__":

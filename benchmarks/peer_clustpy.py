@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from quality import machine
+from quality import machine, save
 
 from deepclust.core import Data, Place, Run, embed
 from deepclust.core import config as configs
@@ -125,8 +125,7 @@ def main() -> None:
         "all": rows,
     }
     print(json.dumps(result["medians"], indent=2))
-    if args.results:
-        args.results.write_text(json.dumps(result, indent=2) + "\n")
+    save(result, args.results)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,13 @@ def machine() -> dict[str, Any]:
     return {"processor": name, "cores": os.cpu_count(), "load at start": os.getloadavg()[0]}
 
 
+def save(summary: dict[str, Any], path: Path | None) -> None:
+    """Write what was measured as JSON, where a file was named for it."""
+    if path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(summary, indent=2) + "\n")
+
+
 def run_seed(args: argparse.Namespace, rest: list[str], seed: int, deadline: float) -> bool:
     """One seed to its end or to the deadline; says whether it is finished."""
     out = args.out / f"seed{seed}"
@@ -149,9 +156,7 @@ def main() -> None:
         print({k: v for k, v in r.items() if k != "stages"})
     if not all(done):
         print(f"{len(runs)} of {args.seeds} runs are finished; the same command goes on.")
-    if args.results:
-        args.results.parent.mkdir(parents=True, exist_ok=True)
-        args.results.write_text(json.dumps(summary, indent=2) + "\n")
+    save(summary, args.results)
 
 
 if __name__ == "__main__":

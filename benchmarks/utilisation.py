@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from quality import machine
+from quality import machine, save
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepclust.core import Encoder
@@ -126,9 +126,7 @@ def main() -> None:
         "stages": measured,
     }
     print(json.dumps(summary, indent=2))
-    if args.results:
-        args.results.parent.mkdir(parents=True, exist_ok=True)
-        args.results.write_text(json.dumps(summary, indent=2) + "\n")
+    save(summary, args.results)
 
 
 if __name__ == "__main__":

@@ -166,9 +166,10 @@ def choose_data(asked: str, registry: Registry, choose: Callable[..., Chosen]) -
 
 def check_pair(plan: Plan, registry: Registry) -> None:
     """Raise ImpossiblePair where the clusterer needs an ability that the encoder has not."""
-    from .interfaces import ABILITIES, has_ability
+    from .interfaces import has_ability
 
-    missing = [a for a in plan.clusterer.cls.needs if not has_ability(plan.encoder.cls, a)]
+    needs = plan.clusterer.cls.needs
+    missing = [a for a in needs if not has_ability(plan.encoder.cls, a)]
     if not missing:
         return
     able: list[str] = []
@@ -177,28 +178,31 @@ def check_pair(plan: Plan, registry: Registry) -> None:
             cls = registry.load("encoder", entry.component.name)
         except DeepclustError:
             continue  # a broken plugin is no alternative
-        if all(has_ability(cls, a) for a in plan.clusterer.cls.needs):
+        if all(has_ability(cls, a) for a in needs):
             able.append(entry.component.name)
     raise ImpossiblePair(
-        f"clusterer '{plan.request.clusterer}' needs an encoder with "
-        f"{', '.join(ABILITIES.get(a, a.__name__) for a in missing)}, "
-        f"which encoder '{plan.request.encoder}' has not. "
-        f"Encoders that have it: {', '.join(able) or 'none is installed'}."
+        f"{_lacking(plan, missing)}. Encoders that have it: {', '.join(able) or 'none is installed'}."
     )
 
 
 def check_made(plan: Plan, encoder: Encoder) -> None:
     """As ``check_pair``, of the encoder as its settings made it: they may decide on an ability."""
-    from .interfaces import ABILITIES
-
     missing = [a for a in plan.clusterer.cls.needs if not isinstance(encoder, a)]
     if missing:
         raise ImpossiblePair(
-            f"clusterer '{plan.request.clusterer}' needs an encoder with "
-            f"{', '.join(ABILITIES.get(a, a.__name__) for a in missing)}, which encoder "
-            f"'{plan.request.encoder}' has not with these settings; see `deepclust info "
-            f"{plan.request.encoder}`."
+            f"{_lacking(plan, missing)} with these settings; see `deepclust info {plan.request.encoder}`."
         )
+
+
+def _lacking(plan: Plan, missing: list[type[Any]]) -> str:
+    """The beginning of a sentence: which abilities the clusterer needs and the encoder has not."""
+    from .interfaces import ABILITIES
+
+    return (
+        f"clusterer '{plan.request.clusterer}' needs an encoder with "
+        f"{', '.join(ABILITIES.get(a, a.__name__) for a in missing)}, "
+        f"which encoder '{plan.request.encoder}' has not"
+    )
 
 
 def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Request:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -161,6 +162,7 @@ class Sheet:
             for j in apart.tolist()
         ]
 
+    @cached_property
     def queries(self) -> list[tuple[str, int]]:
         """A prototype and a random member of some clusters, and what each is."""
         rng = np.random.default_rng(self.result.seed)
@@ -177,7 +179,7 @@ class Sheet:
 
     def nearest_rows(self, n: int) -> tuple[list[NeighbourRow], float]:
         """The queries with the ``n`` nearest codes, and the share of these that are in their cluster."""
-        own = torch.tensor([i for _, i in self.queries()])
+        own = torch.tensor([i for _, i in self.queries])
         codes = torch.from_numpy(self.result.z)
         found = nearest(codes[own], codes, n, own=own)
         far = [[number(value) for value in row] for row in found.distance.tolist()]
@@ -187,14 +189,14 @@ class Sheet:
         """As ``nearest_rows``, of the neighbours that the clusterer learned from; None where it has none."""
         if not isinstance(self.result.clusterer, HasNeighbours):
             return None
-        own = torch.tensor([i for _, i in self.queries()])
+        own = torch.tensor([i for _, i in self.queries])
         found = self.result.clusterer.neighbours.cpu()[own, :n].numpy()
         return self._rows(found, [[""] * found.shape[1]] * len(found))
 
     def _rows(
         self, near_to: np.ndarray, captions: Sequence[Sequence[str]]
     ) -> tuple[list[NeighbourRow], float]:
-        asked, labels = self.queries(), self.result.labels
+        asked, labels = self.queries, self.result.labels
         queries = np.array([i for _, i in asked])
         there = near_to >= 0
         if self.pictures.there:

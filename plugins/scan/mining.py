@@ -29,7 +29,7 @@ class Mined:
 
     def table(self) -> Tensor:
         """The neighbours of every sample, by its place; -1 behind those of samples held back.  # (N, k)"""
-        n = len(self.train) if torch.equal(self.train, self.held) else len(self.train) + len(self.held)
+        n = 1 + int(torch.cat([self.train, self.held]).max())
         found = self.train.new_full((n, self.neighbours.shape[1]), -1)
         count = min(self.held_neighbours.shape[1], found.shape[1])
         found[self.held, :count] = self.held_neighbours[:, :count]
