@@ -1,6 +1,7 @@
 """Fixtures that several files of tests take."""
 
 import itertools
+import signal
 import sys
 from textwrap import dedent
 
@@ -16,6 +17,14 @@ def one_thread():
     import torch
 
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def hear_ctrl_c():
+    """A shell has what it puts in the background ignore SIGINT, and so does every child of that."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture

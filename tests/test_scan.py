@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -199,6 +200,20 @@ def test_too_few_certain_samples_are_said_and_change_nothing(tmp_path):
     (said,) = json.loads((tmp_path / "b" / "notices.json").read_text())
     assert "self-labelling" in said
     assert "clusterer.threshold" in said
+
+
+def test_self_labelling_that_loses_clusters_is_undone_and_said(tmp_path):
+    data, settings = groups(spread=0.5), {"tune_encoder": True, "threshold": 0.8}
+    alone = fitted(tmp_path / "a", data, label_epochs=0, **settings)
+    wrecked = fitted(tmp_path / "b", data, label_epochs=3, label_lr=1e4, label_batch_size=4, **settings)
+    assert len(log_of(tmp_path / "b" / "label")) == 3
+    for model, other in zip(alone, wrecked, strict=True):
+        for name, value in model.state_dict().items():
+            assert torch.equal(other.state_dict()[name], value), name
+    assert agreement(assign(wrecked[1], embed(wrecked[0], data)).labels, data, 3) == 1
+    (said,) = json.loads((tmp_path / "b" / "notices.json").read_text())
+    assert re.search(r"left [12] of 3 clusters in use: it was undone", said)
+    assert "clusterer.label_epochs=0" in said
 
 
 def test_the_notice_stands_in_the_scores_of_the_run(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -25,11 +26,14 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
 
     A sample whose largest assignment, seen weakly and in eval mode, is above the threshold is learned
     through ``view``; clusters weigh the same among those of a batch. Too few such samples at the start:
-    a notice, and nothing is trained.
+    a notice, and nothing is trained. Fewer clusters in use at the end: a notice, and both are as before.
     """
     c = clusterer.config
-    if not run.started("label") and not _certain_enough(clusterer, encoder, data, run):
+    before = assign(clusterer, embed(encoder, data, autocast=run.autocast))
+    if not _certain_enough(before.confidence, clusterer, run):
         return
+    models = {"encoder": encoder, "clusterer": clusterer}
+    weights = {name: deepcopy(model.state_dict()) for name, model in models.items()}
     weak = weak_view(c.flip) if len(data.shape) == 3 else None
 
     def loss(batch: Batch) -> Tensor:
@@ -48,24 +52,32 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
         c.optimizer, parameters, c.label_lr, momentum=c.momentum, weight_decay=c.weight_decay
     )
     updater = Updater(
-        run.batches(data, c.label_batch_size, "label"), {"encoder": encoder, "clusterer": clusterer},
-        optimizer, loss, autocast=run.autocast,
-    )  # fmt: skip
+        run.batches(data, c.label_batch_size, "label"), models, optimizer, loss, autocast=run.autocast
+    )
     extensions: list[Extension] = [Monitor(encoder, clusterer, data, run.autocast)]
     if c.average:
         extensions.append(Average(c.average))
     run.train("label", updater, (run.scaled(c.label_epochs), "epoch"), extensions)
+    after = assign(clusterer, embed(encoder, data, autocast=run.autocast))
+    in_use, left = (len(found.labels.unique()) for found in (before, after))
+    if left < in_use:
+        for name, model in models.items():
+            model.load_state_dict(weights[name])
+        run.notice(
+            f"Self-labelling left {left} of {in_use} clusters in use: it was undone, and the clusters are "
+            f"those of scan. Another clusterer.label_view may distort these data less; "
+            f"clusterer.label_epochs=0 leaves this stage out."
+        )
 
 
-def _certain_enough(clusterer: SCAN, encoder: Encoder, data: Data, run: Run) -> bool:
-    confidence = assign(clusterer, embed(encoder, data, autocast=run.autocast)).confidence
+def _certain_enough(confidence: Tensor, clusterer: SCAN, run: Run) -> bool:
     certain = int((confidence > clusterer.config.threshold).sum())
-    needed = max(clusterer.n_clusters, round(FEWEST * len(data)))
+    needed = max(clusterer.n_clusters, round(FEWEST * len(confidence)))
     if certain >= needed:
         return True
     run.notice(
-        f"scan is more certain than {clusterer.config.threshold:g} of {certain:,} of {len(data):,} samples, "
-        f"and self-labelling needs {needed:,}: it was left out, and the clusters are those of scan. "
+        f"scan is more certain than {clusterer.config.threshold:g} of {certain:,} of {len(confidence):,} "
+        f"samples, and self-labelling needs {needed:,}: it was left out, and the clusters are those of scan. "
         f"Train longer (clusterer.epochs), or take a lower clusterer.threshold; half of the samples reach "
         f"{float(confidence.median()):.3g}."
     )

@@ -1,7 +1,6 @@
 """The command as a process of its own, which a test can interrupt or kill."""
 
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -10,18 +9,11 @@ from pathlib import Path
 
 
 def start(arguments: list[str], where: Path | None = None) -> subprocess.Popen:
-    """Start ``deepclust ARGUMENTS`` in a folder, on one thread, with Ctrl-C heard.
-
-    A shell starts what it puts in the background with SIGINT ignored, which children inherit.
-    """
+    """Start ``deepclust ARGUMENTS`` in a folder, on one thread."""
     command = [sys.executable, "-m", "deepclust.cli", *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     pipe = subprocess.PIPE
-
-    def hear() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, cwd=where, preexec_fn=hear)
+    return subprocess.Popen(command, env=environment, stdout=pipe, stderr=pipe, cwd=where)
 
 
 def wait_until(reached: Callable[[], bool], process: subprocess.Popen) -> None:
