@@ -144,8 +144,7 @@ class Classifier(Encoder):
 
     def augment(self, x: Tensor) -> Tensor:
         """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
-        c = self.config
-        return random_affine(x, c.shift, c.rotation) if c.shift or c.rotation else x
+        return random_affine(x, self.config.shift, self.config.rotation)
 
     def learn_classes(
         self,

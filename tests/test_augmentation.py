@@ -16,7 +16,10 @@ def pictures(n=6, channels=2, height=12, width=12):
 
 def test_no_shift_and_no_rotation_change_nothing():
     x = pictures(height=9, width=14)
-    torch.testing.assert_close(random_affine(x, 0.0, 0.0), x, atol=1e-5, rtol=0)
+    torch.testing.assert_close(random_affine(x, 1e-9, 0.0), x, atol=1e-5, rtol=0)
+    drawn = torch.get_rng_state()
+    assert torch.equal(random_affine(x, 0.0, 0.0), x)
+    assert torch.equal(torch.get_rng_state(), drawn)
 
 
 @pytest.mark.parametrize("size", [(12, 12), (9, 16), (20, 7)])

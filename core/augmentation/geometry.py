@@ -34,8 +34,11 @@ def random_affine(
 
     shift: the most a side, as a share of the side. rotation: the most either way, in degrees. scale:
     the range of how many times as large things become. All uniform; from the generator, or the global one
-    of x's device. Outside are zeros, or with padding "border" the nearest pixel.
+    of x's device. Outside are zeros, or with padding "border" the nearest pixel. Where nothing can
+    change, nothing is drawn.
     """
+    if not shift and not rotation and scale == (1.0, 1.0):
+        return as_float(x)
     n, device = len(x), x.device
     source = device if generator is None else generator.device
     angle = (torch.rand(n, device=source, generator=generator) * 2 - 1) * math.radians(rotation)

@@ -148,8 +148,7 @@ class CAE(Encoder):
 
     def augment(self, x: Tensor) -> Tensor:
         """Samples (B, C, H, W) shifted and turned at random, as far as the settings say."""
-        c = self.config
-        return random_affine(x, c.shift, c.rotation) if c.shift or c.rotation else x
+        return random_affine(x, self.config.shift, self.config.rotation)
 
     def corrupt(self, x: Tensor) -> Tensor:
         """Samples (B, C, H, W) with the noise of the settings, on their own scale, drawn anew at each call.

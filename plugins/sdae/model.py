@@ -108,10 +108,7 @@ class SDAE(Encoder):
 
     def augment(self, x: Tensor) -> Tensor:
         """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
-        c = self.config
-        if len(self.shape) != 3 or not (c.shift or c.rotation):
-            return x
-        return random_affine(x, c.shift, c.rotation)
+        return random_affine(x, self.config.shift, self.config.rotation) if len(self.shape) == 3 else x
 
     def _encode(self, h: Tensor, depth: int) -> Tensor:
         for i in range(depth):

@@ -153,10 +153,7 @@ class VAE(Encoder):
 
     def augment(self, x: Tensor) -> Tensor:
         """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
-        c = self.config
-        return (
-            random_affine(x, c.shift, c.rotation) if len(self.shape) == 3 and (c.shift or c.rotation) else x
-        )
+        return random_affine(x, self.config.shift, self.config.rotation) if len(self.shape) == 3 else x
 
     def _decode(self, z: Tensor) -> Tensor:
         """What the output's function is applied to: logits, or samples times ``scale``."""
