@@ -192,14 +192,36 @@ def test_certain_samples_teach_the_others_and_the_weak_pass_moves_no_statistics(
 
 def test_too_few_certain_samples_are_said_and_change_nothing(tmp_path):
     data = groups(spread=1.5)
-    _, without = fitted(tmp_path / "a", data, epochs=2, lr=1e-4, label_epochs=0)
+    encoder, without = fitted(tmp_path / "a", data, epochs=2, lr=1e-4, label_epochs=0)
     _, clusterer = fitted(tmp_path / "b", data, epochs=2, lr=1e-4, label_epochs=5, threshold=0.999)
     for name, value in without.state_dict().items():
         assert torch.equal(clusterer.state_dict()[name], value), name
     assert not (tmp_path / "b" / "label").exists()
     (said,) = json.loads((tmp_path / "b" / "notices.json").read_text())
-    assert "self-labelling" in said
-    assert "clusterer.threshold" in said
+    assert "self-labelling needs 5% of each" in said
+    advised = float(re.search(r"-s clusterer.threshold=([\d.]+),", said)[1])
+    fitted(tmp_path / "c", data, epochs=2, lr=1e-4, label_epochs=5, threshold=advised)
+    assert len(log_of(tmp_path / "c" / "label")) == 5
+    assert not (tmp_path / "c" / "notices.json").exists()
+    found = assign(without, embed(encoder, data))
+    shares = [
+        float((found.confidence[found.labels == k] > advised).float().mean()) for k in found.labels.unique()
+    ]
+    assert min(shares) >= 0.5, "which the notice promises"
+
+
+def test_one_cluster_without_certain_samples_is_enough_to_leave_self_labelling_out(tmp_path):
+    data = groups()
+    x = data.x.clone()
+    x[torch.from_numpy(data.revealed.labels == 2)] *= 0.1  # near the middle, where no head is that sure
+    data = Data(x, "groups", revealed=data.revealed)
+    encoder, clusterer = fitted(tmp_path, data, label_epochs=2, threshold=0.99)
+    found = assign(clusterer, embed(encoder, data))
+    certain = [float((found.confidence[found.labels == k] > 0.99).float().mean()) for k in range(3)]
+    assert sorted(certain)[0] == 0 < 0.05 < sorted(certain)[1]
+    (said,) = json.loads((tmp_path / "notices.json").read_text())
+    assert f"more certain than 0.99 of 0 of the 100 samples in cluster {np.argmin(certain)}, and self" in said
+    assert not (tmp_path / "label").exists()
 
 
 def test_self_labelling_that_loses_clusters_is_undone_and_said(tmp_path):

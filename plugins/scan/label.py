@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from copy import deepcopy
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ from ...core import Data, Encoder, Run, assign, embed, evaluating
 from ...core.engine import Batch, Updater, make_optimizer, report
 from ...core.engine.extensions import Average, Extension
 from ...core.health import Monitor
+from ...core.inference import Assignment
 from .loss import balanced_cross_entropy
 from .sample import View
 from .view import weak_view
@@ -18,19 +20,21 @@ from .view import weak_view
 if TYPE_CHECKING:
     from .model import SCAN
 
-FEWEST = 0.01  # share of the samples that must be certain, at least one for each cluster
+FEWEST = 0.05  # share of each cluster's samples that must be certain
+ADVISED = 0.5  # the share that the threshold which the notice names lets in
 
 
 def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None, run: Run) -> None:
     """Train encoder and chosen head in a stage ``label`` (Van Gansbeke et al. 2020, section 3).
 
     A sample whose largest assignment, seen weakly and in eval mode, is above the threshold is learned
-    through ``view``; clusters weigh the same among those of a batch. Too few such samples at the start:
-    a notice, and nothing is trained. Fewer clusters in use at the end: a notice, and both are as before.
+    through ``view``; clusters weigh the same among those of a batch. Too few such samples in a cluster at
+    the start: a notice, and nothing is trained. Fewer clusters in use at the end: a notice, and both are
+    as before.
     """
     c = clusterer.config
     before = assign(clusterer, embed(encoder, data, autocast=run.autocast))
-    if not _certain_enough(before.confidence, clusterer, run):
+    if not _certain_enough(before, clusterer, run):
         return
     models = {"encoder": encoder, "clusterer": clusterer}
     weights = {name: deepcopy(model.state_dict()) for name, model in models.items()}
@@ -70,15 +74,23 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
         )
 
 
-def _certain_enough(confidence: Tensor, clusterer: SCAN, run: Run) -> bool:
-    certain = int((confidence > clusterer.config.threshold).sum())
-    needed = max(clusterer.n_clusters, round(FEWEST * len(confidence)))
-    if certain >= needed:
+def _certain_enough(before: Assignment, clusterer: SCAN, run: Run) -> bool:
+    """Whether every cluster in use has its share of certain samples: one that has none is never taught."""
+    threshold = clusterer.config.threshold
+    short, reached = [], 1.0
+    for cluster in before.labels.unique().tolist():
+        confidence = before.confidence[before.labels == cluster]
+        n, certain = len(confidence), int((confidence > threshold).sum())
+        if certain < math.ceil(FEWEST * n):
+            short.append((certain / n, f"{certain:,} of the {n:,} samples in cluster {cluster}"))
+        reached = min(reached, float(confidence.topk(math.ceil(ADVISED * n)).values[-1]))
+    if not short:
         return True
+    others = f", and of too few in {len(short) - 1} more" if len(short) > 1 else ""
     run.notice(
-        f"scan is more certain than {clusterer.config.threshold:g} of {certain:,} of {len(confidence):,} "
-        f"samples, and self-labelling needs {needed:,}: it was left out, and the clusters are those of scan. "
-        f"Train longer (clusterer.epochs), or take a lower clusterer.threshold; half of the samples reach "
-        f"{float(confidence.median()):.3g}."
+        f"scan is more certain than {threshold:g} of {min(short)[1]}{others}, and self-labelling needs "
+        f"{FEWEST:.0%} of each: it was left out, and the clusters are those of scan. Take "
+        f"-s clusterer.threshold={(math.ceil(1000 * reached) - 1) / 1000:g}, which lets in {ADVISED:.0%} of "
+        f"each, or train longer (clusterer.epochs)."
     )
     return False
