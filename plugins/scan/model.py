@@ -47,7 +47,7 @@ class SCANConfig:
     label_view: ViewName = setting(
         "auto", "distortion that confident samples are learned through; auto: strong for images"
     )
-    threshold: float = setting(0.99, "confidence from which on a sample is learned from", low=0, high=1)
+    threshold: float = setting(0.9, "confidence from which on a sample is learned from", low=0, high=1)
     label_batch_size: int = setting(1000, "samples in a batch of self-labelling", low=2)
     label_lr: float = setting(1e-4, "learning rate of self-labelling", low=0)
     average: float = setting(
@@ -56,7 +56,7 @@ class SCANConfig:
 
     # Van Gansbeke et al. 2020, supplement A; quick: a frozen encoder and one dense layer on it
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"view": "strong"},
+        "paper": {"view": "strong", "threshold": 0.99},
         "quick": {
             "tune_encoder": False,
             "view": "none",
