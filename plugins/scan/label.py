@@ -69,8 +69,8 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
             model.load_state_dict(weights[name])
         run.notice(
             f"Self-labelling left {left} of {in_use} clusters in use: it was undone, and the clusters are "
-            f"those of scan. Another clusterer.label_view may distort these data less; "
-            f"clusterer.label_epochs=0 leaves this stage out."
+            f"those of scan. A lower clusterer.threshold teaches more samples of each, another "
+            f"clusterer.label_view distorts less; clusterer.label_epochs=0 leaves this stage out."
         )
 
 
@@ -90,7 +90,7 @@ def _certain_enough(before: Assignment, clusterer: SCAN, run: Run) -> bool:
     run.notice(
         f"scan is more certain than {threshold:g} of {min(short)[1]}{others}, and self-labelling needs "
         f"{FEWEST:.0%} of each: it was left out, and the clusters are those of scan. Take "
-        f"-s clusterer.threshold={(math.ceil(1000 * reached) - 1) / 1000:g}, which lets in {ADVISED:.0%} of "
-        f"each, or train longer (clusterer.epochs)."
+        f"-s clusterer.threshold={(math.ceil(1000 * reached) - 1) / 1000:g}, which lets in at least "
+        f"{ADVISED:.0%} of each, or train longer (clusterer.epochs)."
     )
     return False
