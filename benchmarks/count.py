@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import subprocess
 import sys
@@ -23,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from quality import save
+from quality import machine, save
 from sklearn import datasets
 
 from deepclust.core.count import CRITERION, choose_count
@@ -131,11 +129,7 @@ def main() -> None:
     summary: dict[str, Any] = {
         "command": "python benchmarks/count.py " + " ".join(sys.argv[1:]),
         "criterion": CRITERION,
-        "machine": {
-            "platform": platform.platform(),
-            "cores": os.cpu_count(),
-            "load at start": os.getloadavg()[0],
-        },
+        "machine": machine(),
         "versions": {name: version(name) for name in ("deepclust", "numpy", "scikit-learn", "torch")},
         "tried": [args.low, args.high],
         "sets": {},
