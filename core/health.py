@@ -54,11 +54,22 @@ def measure(labels: np.ndarray, confidence: np.ndarray, n_clusters: int) -> Heal
     )
 
 
+def moved(before: Tensor, after: Tensor, n_clusters: int) -> float:
+    """The share of samples in another cluster than before, under the best matching.  # (N,) twice"""
+    from scipy.optimize import linear_sum_assignment
+
+    pairs = torch.bincount(before * n_clusters + after, minlength=n_clusters**2)
+    counts = pairs.view(n_clusters, n_clusters).cpu().numpy()
+    rows, columns = linear_sum_assignment(counts, maximize=True)
+    return 1 - float(counts[rows, columns].sum()) / len(before)
+
+
 class Monitor(Extension):
     """Reports the health of a clusterer's assignment of some samples after each epoch.
 
     At most ``WATCHED`` samples, evenly spaced, clean and in eval mode. churn: the share of them whose
-    cluster is another than an epoch ago.
+    cluster is another than an epoch ago, the clusters matched with those of then: their numbers
+    may change, as where another of scan's heads counts.
     """
 
     trigger = (1, "epoch")
@@ -91,7 +102,7 @@ class Monitor(Extension):
                 "health/effective_clusters": (-torch.xlogy(share, share).sum()).exp(),
                 "health/smallest_cluster": share.min(),
                 "health/confidence": confidence.mean(),
-                "health/churn": (labels != self.before).float().mean(),
+                "health/churn": moved(self.before, labels, n_clusters),
             }
         )
         self.before = labels

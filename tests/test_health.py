@@ -1,6 +1,7 @@
 """Health of clusters: known cases, and what a run says of collapsed ones."""
 
 import contextlib
+import itertools
 import json
 import math
 
@@ -11,7 +12,7 @@ import torch
 from deepclust.core import Clusterer, Data, Place
 from deepclust.core.engine import Batches, Trainer, Updater
 from deepclust.core.engine.extensions import Log
-from deepclust.core.health import Monitor, measure
+from deepclust.core.health import Monitor, measure, moved
 from deepclust.core.pipeline import run
 from deepclust.core.plan import request_from
 from deepclust.core.registry import installed
@@ -108,3 +109,17 @@ def test_churn_is_the_share_that_moved(tmp_path):
     lines = log_of(tmp_path)
     assert [round(line["health/churn"], 6) for line in lines] == [0.1, 0.1], "the cut moves by 2 of 20"
     assert [round(line["health/smallest_cluster"], 6) for line in lines] == [0.35, 0.45]
+
+
+@pytest.mark.parametrize(("n_clusters", "share"), [(1, 0.5), (3, 0.0), (4, 0.2), (5, 0.9)])
+def test_churn_is_that_of_the_best_renumbering(n_clusters, share):
+    """A twin that tries every renumbering."""
+    draw = torch.Generator().manual_seed(n_clusters)
+    before = torch.randint(n_clusters, (60,), generator=draw)
+    other = torch.randint(n_clusters, (60,), generator=draw)
+    after = torch.where(torch.rand(60, generator=draw) < share, other, before)
+    orders = [torch.tensor(order) for order in itertools.permutations(range(n_clusters))]
+    least = min(float((order[after] != before).double().mean()) for order in orders)
+    for order in orders[:: max(1, len(orders) // 5)]:
+        assert moved(before, order[after], n_clusters) == pytest.approx(least, abs=1e-12)
+    assert moved(before, after, n_clusters + 2) == pytest.approx(least, abs=1e-12)  # two empty
