@@ -234,7 +234,7 @@ def test_self_labelling_that_loses_clusters_is_undone_and_said(tmp_path):
             assert torch.equal(other.state_dict()[name], value), name
     assert agreement(assign(wrecked[1], embed(wrecked[0], data)).labels, data, 3) == 1
     (said,) = json.loads((tmp_path / "b" / "notices.json").read_text())
-    assert re.search(r"left [12] of 3 clusters in use: it was undone", said)
+    assert re.search(r"emptied [12] of 3 clusters or nearly so: it was undone", said)
     assert "clusterer.label_epochs=0" in said
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 FEWEST = 0.05  # share of each cluster's samples that must be certain
 ADVISED = 0.5  # the share that the threshold which the notice names lets in
+LOST = 0.1  # a cluster is lost that keeps less than this share of its size
 
 
 def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None, run: Run) -> None:
@@ -29,8 +30,7 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
 
     A sample whose largest assignment, seen weakly and in eval mode, is above the threshold is learned
     through ``view``; clusters weigh the same among those of a batch. Too few such samples in a cluster at
-    the start: a notice, and nothing is trained. Fewer clusters in use at the end: a notice, and both are
-    as before.
+    the start: a notice, and nothing is trained. A cluster lost at the end: a notice, and both are as before.
     """
     c = clusterer.config
     before = assign(clusterer, embed(encoder, data, autocast=run.autocast))
@@ -63,14 +63,16 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
         extensions.append(Average(c.average))
     run.train("label", updater, (run.scaled(c.label_epochs), "epoch"), extensions)
     after = assign(clusterer, embed(encoder, data, autocast=run.autocast))
-    in_use, left = (len(found.labels.unique()) for found in (before, after))
-    if left < in_use:
+    sizes, left = (found.labels.bincount(minlength=clusterer.n_clusters) for found in (before, after))
+    lost = int((left < LOST * sizes).sum())
+    if lost:
         for name, model in models.items():
             model.load_state_dict(weights[name])
         run.notice(
-            f"Self-labelling left {left} of {in_use} clusters in use: it was undone, and the clusters are "
-            f"those of scan. A lower clusterer.threshold teaches more samples of each, another "
-            f"clusterer.label_view distorts less; clusterer.label_epochs=0 leaves this stage out."
+            f"Self-labelling emptied {lost} of {int((sizes > 0).sum())} clusters or nearly so: it was "
+            f"undone, and the clusters are those of scan. A lower clusterer.threshold teaches more samples "
+            f"of each, another clusterer.label_view distorts less; clusterer.label_epochs=0 leaves this "
+            f"stage out."
         )
 
 
