@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .comparison_table import BEST, CLOSE, Row, Table, Trial, text_of
+from .comparison_table import BEST, CLOSE, Table, Trial, text_of
 from .files import write_text
 
 SIGNS = {BEST: "★", CLOSE: "≈", "": ""}
@@ -88,6 +88,13 @@ seeds {{ record.request.seeds | join(", ") }}</p>
 </ul>
 {% endif %}
 
+{% if notices %}
+<h2>Notices</h2>
+<ul class="reasons">
+{% for row, notice in notices %}<li><b>{{ row.pair | join(" + ") }}</b>, {{ notice }}</li>{% endfor %}
+</ul>
+{% endif %}
+
 {% if rest %}<h2>Further scores</h2>
 {{ scores(rest) }}
 {% endif %}
@@ -156,7 +163,8 @@ def write_page(path: Path, record: Mapping[str, Any], table: Table) -> None:
         rest=[c for c in table.columns if c not in first],
         run_columns=[c for c in first if c != "stability"],
         legend=table.legend(table.columns, SIGNS),
-        reasons=_reasons(table),
+        reasons=[(row, reason) for row in table.rows for reason in row.reasons],
+        notices=[(row, notice) for row in table.rows for notice in row.notices],
         signs=SIGNS,
         meaning=meaning,
         text=text_of,
@@ -165,10 +173,6 @@ def write_page(path: Path, record: Mapping[str, Any], table: Table) -> None:
         command=shlex.join(record["command"]),
     )
     write_text(path, text)
-
-
-def _reasons(table: Table) -> list[tuple[Row, str]]:
-    return [(row, reason) for row in table.rows for reason in row.reasons]
 
 
 def _number(trial: Trial, column: str) -> str:

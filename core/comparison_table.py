@@ -43,7 +43,7 @@ class Trial:
     """One run of a comparison as it stands on disk.
 
     state: finished, failed or not run yet. scores: every number of scores.json by its name, and the
-    seconds. labels: (N,) the clusters, where it is finished.
+    seconds. labels: (N,) the clusters, where it is finished. notices: what its user must not miss.
     """
 
     pair: Pair
@@ -53,6 +53,7 @@ class Trial:
     reason: str = ""
     scores: Mapping[str, float] = field(default_factory=dict)
     labels: np.ndarray | None = None
+    notices: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,15 @@ class Row:
         return [self.impossible] if self.impossible else failed
 
     @property
+    def notices(self) -> list[str]:
+        """The notices of its runs, each once, with the seeds whose it is."""
+        seeds: dict[str, list[str]] = {}
+        for t in self.trials:
+            for text in t.notices:
+                seeds.setdefault(text, []).append(str(t.seed))
+        return [f"seed{'s' * (len(own) > 1)} {', '.join(own)}: {text}" for text, own in seeds.items()]
+
+    @property
     def chosen(self) -> Trial | None:
         """The run of the least unsupervised loss; None where fewer than two runs have one."""
         there = [t for t in self.trials if CRITERION in t.scores]
@@ -127,9 +137,10 @@ class Table:
         scores = [c for c in self.columns if c != "stability"]  # which no single run has
         write_table(
             folder / RESULTS,
-            ["encoder", "clusterer", "seed", *scores, "state", "reason"],
+            ["encoder", "clusterer", "seed", *scores, "state", "reason", "notices"],
             (
-                [*t.pair, t.seed, *(t.scores.get(s, "") for s in scores), t.state, t.reason]
+                [*t.pair, t.seed, *(t.scores.get(s, "") for s in scores)]
+                + [t.state, t.reason, " ".join(t.notices)]
                 for t in self.trials
             ),
         )
@@ -146,7 +157,7 @@ class Table:
         )
 
     def show(self, console: Console) -> None:
-        """Print the main columns, and what was not run or failed."""
+        """Print the main columns, what was not run or failed, and what runs say must not be missed."""
         from rich.table import Table as RichTable
 
         shown = RichTable(box=None, header_style="bold", pad_edge=False)
@@ -164,6 +175,8 @@ class Table:
         for row in self.rows:
             for reason in row.reasons:
                 console.print(f"{row.state}: {' + '.join(row.pair)}: {reason}", highlight=False, markup=False)
+            for notice in row.notices:
+                console.print(f"Note: {' + '.join(row.pair)}, {notice}", highlight=False, markup=False)
 
     def legend(self, columns: Sequence[str], signs: Mapping[str, str] = SIGNS) -> list[str]:
         """What the columns and marks mean, a sentence or two for each."""
@@ -249,6 +262,7 @@ def read_trial(pair: Pair, seed: int, folder: Path, encoder_folder: Path, reason
     return Trial(
         pair, seed, folder, FINISHED,
         scores={**counted, **_numbers(scores), **_seconds(scores, folder, encoder_folder)}, labels=labels,
+        notices=tuple(scores["protocol"].get("notices", ())),
     )  # fmt: skip
 
 

@@ -1,5 +1,6 @@
 """Comparisons: each run is the one it would be alone, the tables say what the runs' own files say."""
 
+import html
 import itertools
 import json
 import math
@@ -103,7 +104,8 @@ def test_the_tables_are_what_the_runs_own_files_say(here):
         for name, value in numbers.items():
             assert float(row[name]) == value
             kept.setdefault((encoder, clusterer, name), []).append(value)
-        assert row.keys() - numbers.keys() == {"encoder", "clusterer", "seed", "state", "reason", *TIMES}
+        rest = {"encoder", "clusterer", "seed", "state", "reason", "notices", *TIMES}
+        assert row.keys() - numbers.keys() == rest
         spent[encoder, clusterer, seed] = scores["seconds"]
     for (encoder, clusterer, seed), row in runs.items():
         shared = max(s["encoder"] for (e, _, k), s in spent.items() if (e, k) == (encoder, seed))
@@ -219,6 +221,21 @@ def test_a_number_of_clusters_that_was_counted_is_a_column(elsewhere):
         assert int(row["clusters"]) == json.loads((folder / "clusters.json").read_text())["n_clusters"]
         assert 2 <= int(row["clusters"]) <= 4
     assert [r["clusters"] for r in rows[:2]] == [r["clusters"] for r in rows[2:]], "the same codes"
+
+
+def test_what_runs_want_read_stands_in_table_page_and_terminal(elsewhere):
+    asked = ["--data", "good.npz", "--clusterer", "kmeans,scan", "--seeds", "0,1", *TINY[:-4], "--out", "out"]
+    asked += ["-s", "scan.preset=quick", "-s", "scan.epochs=1"]
+    output = deepclust("compare", *asked, "-s", "scan.label_epochs=3", "-s", "scan.threshold=0.9999").output
+    page = html.unescape(Path("out/compare.html").read_text())
+    for row in table_of(Path("out/results.csv")):
+        scores = Path(f"out/runs/sdae-{row['clusterer']}-seed{row['seed']}/scores.json")
+        said = json.loads(scores.read_text())["protocol"].get("notices", [])
+        assert any("self-labelling" in text for text in said) == (row["clusterer"] == "scan")
+        assert row["notices"] == " ".join(said)
+        for text in said:
+            assert f"seed {row['seed']}: {text}" in page
+            assert f"Note: sdae + scan, seed {row['seed']}: {text}" in " ".join(output.split())
 
 
 def test_what_is_finished_is_not_run_again_and_its_tables_stay(here):
