@@ -42,6 +42,8 @@ class Data:
     prepared: how the samples were made, where that takes more than their shape and type.
     mapped: reads the rows where ``x`` is memory-mapped.
     test: samples that no fit sees, made in the same way, for scores alone.
+    said: what was done to the samples, a line each, said before training. notices: sentences about them
+    that the user must not miss, shown at the run's end as well.
 
     The truth is kept apart: ``truth`` raises LabelsHidden unless this object was made to reveal it.
     """
@@ -56,6 +58,8 @@ class Data:
     prepared: Preparation | None = None
     mapped: Mapped | None = None
     test: Data | None = None
+    said: Sequence[str] = ()
+    notices: Sequence[str] = ()
     revealed: Truth | None = None
     sealed: bool = False
 

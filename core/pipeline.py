@@ -31,7 +31,7 @@ from .files import write_json
 from .interfaces import Clusterer, Encoder, Place
 from .plan import Plan, Request, check_made, resolve
 from .registry import Registry, installed
-from .run import Run, read_notices
+from .run import Notice, Run, read_notices
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,8 @@ def run(
         say(f"{data.description}, {shown}, on {devices.describe(device)}, {precision}")
         if supervised:
             say(f"  encoder '{request.encoder}' learns from the labels of the samples it is trained on")
+        for line in data.said:
+            say(f"  {line}")
         if data.skipped:
             say(f"  {len(data.skipped)} files could not be read: see '{folder / results.SKIPPED}'")
         say(f"  going on in '{folder}'" if earlier else f"  writing to '{folder}'")
@@ -168,9 +170,14 @@ def _carry_out(
         }
         Bundle(encoder, clusterer, centers, data.preparation, kept).save(work.folder / WEIGHTS)
         if said := health.measure(result.labels, result.confidence, n_clusters).complaint(n_clusters):
-            run_clusterer.notice(f"{said}: {clusterer.remedy}.")
-    said_all = [text for part in (run_encoder, run_clusterer) for text in read_notices(part.folder)]
-    before = {"protocol": protocol(data, supervised=supervised, seed=work.seed, notices=said_all)}
+            run_clusterer.notice(f"{said}: {clusterer.remedy}.", ill=True)
+    notices = [Notice(text) for text in data.notices]
+    notices += [notice for part in (run_encoder, run_clusterer) for notice in read_notices(part.folder)]
+    before: dict[str, Any] = {
+        "protocol": protocol(
+            data, supervised=supervised, seed=work.seed, notices=[notice.text for notice in notices]
+        )
+    }
     if clusterer.unsupervised_loss is not None:
         before["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}
     scores = evaluate(result, evaluators, before)

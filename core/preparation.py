@@ -20,7 +20,9 @@ class Preparation:
 
     shape: of one sample. dtype: ``"uint8"`` or ``"float32"``, which ``Data.batch`` scales differently.
     columns: the names of a table's columns, in their order.
-    mean, std: what each column was standardised with, where it was.
+    mean, std: what each column was standardised with, where it was. limit: standardised values beyond
+    it count as it. source: the values of image files that became 0 and 255, where they hold others.
+    seen: the lowest and the highest value in training, as the user gave them.
     """
 
     shape: Size
@@ -28,6 +30,9 @@ class Preparation:
     columns: tuple[str, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    limit: float | None = None
+    source: tuple[float, float] | None = None
+    seen: tuple[float, float] | None = None
 
     def record(self) -> dict[str, Any]:
         """Plain JSON values: what ``from_record`` takes again."""

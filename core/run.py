@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,19 @@ from .registry import Registry, installed
 NOTICES = "notices.json"
 
 
-def read_notices(folder: Path) -> list[str]:
+@dataclass(frozen=True)
+class Notice:
+    """text: a sentence that the user must not miss. ill: whether the result is not healthy for it."""
+
+    text: str
+    ill: bool = False
+
+
+def read_notices(folder: Path) -> list[Notice]:
     """What ``Run.notice`` kept in a folder."""
     path = folder / NOTICES
-    found: list[str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
-    return found
+    found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return [Notice(**kept) for kept in found]
 
 
 @dataclass(frozen=True)
@@ -79,13 +87,15 @@ class Run:
         made = (self.registry or installed()).make(kind, name, *arguments, settings=settings)
         return made.to(self.device) if isinstance(made, torch.nn.Module) else made
 
-    def notice(self, text: str) -> None:
-        """Keep a sentence that the user must not miss: the run shows it at its end and in scores.json."""
-        path = self.folder / NOTICES
-        before = read_notices(self.folder)
-        if text not in before:
+    def notice(self, text: str, *, ill: bool = False) -> None:
+        """Keep a sentence that the user must not miss: the run shows it at its end and in scores.json.
+
+        ill: the result is not healthy for this reason, which the run says in red and in its exit code.
+        """
+        before, new = read_notices(self.folder), Notice(text, ill)
+        if new not in before:
             self.folder.mkdir(parents=True, exist_ok=True)
-            write_json(path, [*before, text])
+            write_json(self.folder / NOTICES, [asdict(notice) for notice in (*before, new)])
 
     def started(self, stage: str) -> bool:
         """Whether a stage has a snapshot, so that ``train`` will go on instead of beginning."""

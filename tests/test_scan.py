@@ -197,7 +197,7 @@ def test_too_few_certain_samples_are_said_and_change_nothing(tmp_path):
     for name, value in without.state_dict().items():
         assert torch.equal(clusterer.state_dict()[name], value), name
     assert not (tmp_path / "b" / "label").exists()
-    (said,) = json.loads((tmp_path / "b" / "notices.json").read_text())
+    (said,) = (kept["text"] for kept in json.loads((tmp_path / "b" / "notices.json").read_text()))
     assert "self-labelling needs 5% of each" in said
     advised = float(re.search(r"-s clusterer.threshold=([\d.]+),", said)[1])
     fitted(tmp_path / "c", data, epochs=2, lr=1e-4, label_epochs=5, threshold=advised)
@@ -219,7 +219,7 @@ def test_one_cluster_without_certain_samples_is_enough_to_leave_self_labelling_o
     found = assign(clusterer, embed(encoder, data))
     certain = [float((found.confidence[found.labels == k] > 0.99).float().mean()) for k in range(3)]
     assert sorted(certain)[0] == 0 < 0.05 < sorted(certain)[1]
-    (said,) = json.loads((tmp_path / "notices.json").read_text())
+    (said,) = (kept["text"] for kept in json.loads((tmp_path / "notices.json").read_text()))
     assert f"more certain than 0.99 of 0 of the 100 samples in cluster {np.argmin(certain)}, and self" in said
     assert not (tmp_path / "label").exists()
 
@@ -233,7 +233,7 @@ def test_self_labelling_that_loses_clusters_is_undone_and_said(tmp_path):
         for name, value in model.state_dict().items():
             assert torch.equal(other.state_dict()[name], value), name
     assert agreement(assign(wrecked[1], embed(wrecked[0], data)).labels, data, 3) == 1
-    (said,) = json.loads((tmp_path / "b" / "notices.json").read_text())
+    (said,) = (kept["text"] for kept in json.loads((tmp_path / "b" / "notices.json").read_text()))
     assert re.search(r"emptied [12] of 3 clusters or nearly so: it was undone", said)
     assert "clusterer.label_epochs=0" in said
 
