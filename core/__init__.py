@@ -40,12 +40,14 @@ if TYPE_CHECKING:
     from .mapped import Mapped
     from .preparation import Preparation
     from .run import Run
+    from .standardise import Standardise
 
 _WHERE = {
     "Component": "component",
     "setting": "config",
     "Data": "data",
     "Size": "data",
+    "Standardise": "standardise",
     "Truth": "data",
     "arrange": "data",
     "tensor_over": "data",
@@ -114,6 +116,7 @@ __all__ = [
     "Score",
     "Size",
     "Sometimes",
+    "Standardise",
     "Truth",
     "Views",
     "arrange",

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from . import length
 from .augmentation import random_affine
 from .data import Data, Size
 from .engine import Batch, Batches, Trainer, Updater, report
@@ -22,6 +23,7 @@ from .errors import InvalidData, InvalidSetting
 from .inference import evaluating
 from .interfaces import Encoder
 from .run import Run
+from .standardise import Standardise
 
 
 @dataclass(frozen=True)
@@ -117,8 +119,9 @@ class Head(nn.Module):
 class Classifier(Encoder):
     """An encoder of images that is trained through a ``head`` on its codes.
 
-    A subclass names itself in ``name``, sets ``latent_dim`` and ``head`` in ``__init__``, and calls
-    ``learn_classes`` in ``fit``; its config has ``shift`` and ``rotation``.
+    A subclass names itself in ``name``, sets ``latent_dim`` and ``head`` in ``__init__``, standardises
+    samples through ``inputs`` in ``forward``, and calls ``learn_classes`` in ``fit``; its config has
+    ``shift`` and ``rotation``.
     """
 
     name: ClassVar[str]
@@ -132,6 +135,7 @@ class Classifier(Encoder):
                 f"has the shape {shape}; take an encoder of rows, such as sdae."
             )
         self.config, self.shape = config, shape
+        self.inputs = Standardise(shape)
 
     def logits(self, x: Tensor) -> Tensor:
         """The classes' logits (B, classes) of samples (B, *shape); no classes before training."""
@@ -152,7 +156,8 @@ class Classifier(Encoder):
         optimizer: Optimizer,
         run: Run,
         *,
-        epochs: int,
+        epochs: int | None,
+        least_steps: int,
         batch_size: int,
         validation: float,
         keep_best: bool,
@@ -160,6 +165,7 @@ class Classifier(Encoder):
     ) -> Trainer:
         """Train all of it with cross-entropy, in a stage ``train``.
 
+        epochs: None for 20, but at least ``least_steps``, and at most some minutes.
         validation: the share of the samples held back; their loss and accuracy are reported after each
         epoch. keep_best: end with the weights of the epoch whose validation loss was least.
         Raises InvalidSetting where there is no share to choose by.
@@ -176,14 +182,17 @@ class Classifier(Encoder):
             report({"accuracy": _accuracy(scores, y)})
             return F.cross_entropy(scores.float(), y)
 
-        batches = Batches(seen, batch_size, run.seed_for("train/batches"))
+        size = length.batch_size(batch_size, len(seen))
+        batches = Batches(seen, size, run.seed_for("train/batches"))
+        most = length.affordable_steps(self, seen.data.slice(0, 2), size)
+        stop = run.length(epochs, batches, usual=20, least=least_steps, most=most)
         updater = Updater(batches, self, optimizer, loss, autocast=run.autocast)
         more = list(extensions)
         if held is not None:
             more.append(Validation(self, held, batch_size, run.autocast))
             if keep_best:
                 more.append(BestSnapshot("validation/loss", restore=True))
-        return run.train("train", updater, (run.scaled(epochs), "epoch"), more)
+        return run.train("train", updater, stop, more)
 
 
 class Validation(Extension):

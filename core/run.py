@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,6 +17,7 @@ from .engine import Batches, Trainer, Updater, checkpoint
 from .engine.extensions import ConsoleProgress, Log, Snapshot
 from .engine.trigger import When
 from .files import write_json
+from .length import batch_size, whole_epochs
 from .registry import Registry, installed
 
 NOTICES = "notices.json"
@@ -69,6 +70,17 @@ class Run:
         """A number of epochs or iterations at this run's scale, at least 1."""
         return max(1, round(length * self.epochs_scale))
 
+    def length(
+        self, epochs: int | None, batches: Batches, *, usual: int, least: int, most: int
+    ) -> tuple[int, Literal["epoch"]]:
+        """How long to train on ``batches``, at this run's scale: ``epochs``, or, where these are None,
+        ``usual`` epochs in at least ``least`` and at most ``most`` steps, to the nearest epoch.
+
+        What makes a network learn are steps: 20 epochs of 100 samples are few, of a million many.
+        """
+        chosen = whole_epochs(usual, len(batches), least, most) if epochs is None else epochs
+        return (self.scaled(chosen), "epoch")
+
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which models compute: bf16 autocast or none."""
         if self.precision == "bf16":
@@ -76,8 +88,8 @@ class Run:
         return nullcontext()
 
     def batches(self, data: Data, size: int, stage: str) -> Batches:
-        """Shuffled batches for a stage."""
-        return Batches(data, size, self.seed_for(f"{stage}/batches"))
+        """Shuffled batches for a stage, of ``size`` samples or a quarter of them all."""
+        return Batches(data, batch_size(size, len(data)), self.seed_for(f"{stage}/batches"))
 
     def make(self, kind: str, name: str, *arguments: Any, **settings: Any) -> Any:
         """Another component by its name, made with its config from ``settings`` and ``arguments``.

@@ -170,7 +170,7 @@ def test_corrupt_puts_on_the_noise_of_training_on_the_datas_own_scale(noise, out
     model, x = make(noise=noise, noise_amount=0.4, output=output), torch.rand(200, 1, 8, 8)
     assert isinstance(model, Corrupts)
     if output == "linear":
-        model.scale.fill_(0.01)
+        model.inputs.deviation.fill_(100)
         x = 100 * x
     inputs = []
     model.encoders[0].register_forward_pre_hook(lambda module, given: inputs.append(given[0].clone()))
@@ -178,7 +178,7 @@ def test_corrupt_puts_on_the_noise_of_training_on_the_datas_own_scale(noise, out
     model.loss(batch_of(x))
     torch.manual_seed(3)
     noisy = model.corrupt(x)
-    torch.testing.assert_close(noisy * model.scale, inputs[0])
+    torch.testing.assert_close(model.inputs(noisy), inputs[0])
     assert noisy.shape == x.shape
     assert not torch.allclose(noisy, model.corrupt(x))
     if output == "sigmoid":
@@ -191,7 +191,7 @@ def test_without_noise_corrupt_changes_nothing():
     x = torch.rand(4, 1, 8, 8)
     assert torch.equal(make().corrupt(x), x)
     model = make(output="linear")
-    model.scale.fill_(0.3)
+    model.inputs.deviation.fill_(0.3)
     assert torch.equal(model.corrupt(x), x)
 
 

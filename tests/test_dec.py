@@ -212,7 +212,7 @@ def test_the_labels_of_a_run_are_its_own_models(tmp_path):
     outcome = pipeline.run(request, Place(tmp_path), tmp_path / "run", quiet=True)
     assert outcome.scores["clustering"]["accuracy"] == 1.0
     weights = load_file(tmp_path / "run" / "model.safetensors")
-    h = torch.from_numpy(x) * weights["encoder.scale"]
+    h = (torch.from_numpy(x) - weights["encoder.inputs.mean"]) / weights["encoder.inputs.deviation"]
     h = torch.relu(h @ weights["encoder.encoders.0.weight"].T + weights["encoder.encoders.0.bias"])
     z = h @ weights["encoder.encoders.1.weight"].T + weights["encoder.encoders.1.bias"]
     kernel = 1 / (1 + (z[:, None] - weights["clusterer.centers"]).square().sum(2))

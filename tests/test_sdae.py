@@ -90,13 +90,19 @@ def test_no_noise_is_no_change_and_gradients_pass_where_values_do():
     torch.testing.assert_close(grad * x, masked)
 
 
-def test_samples_are_scaled_to_mean_square_one(tmp_path):
-    data = flat_data()
-    model = fit(make(layer_epochs=0, epochs=0, code_scale=None), data, tmp_path)
-    assert float((data.x * model.scale).square().mean()) == pytest.approx(1.0, rel=1e-4)
+@pytest.mark.parametrize("inputs", ["standard", "scaled"])
+def test_samples_are_scaled_to_mean_square_one(tmp_path, inputs):
     pixels = Data((torch.rand(40, 1, 4, 4) * 255).to(torch.uint8), "bytes")
-    model = fit(make((1, 4, 4), layer_epochs=0, epochs=0, code_scale=None), pixels, tmp_path)
-    assert float((pixels.slice(0, 40) * model.scale).square().mean()) == pytest.approx(1.0, rel=1e-4)
+    for data, shape in ((flat_data(), (12,)), (pixels, (1, 4, 4))):
+        untrained = {"layer_epochs": 0, "epochs": 0, "code_scale": None, "inputs": inputs}
+        model = fit(make(shape, **untrained), data, tmp_path)
+        x = data.slice(0, len(data))
+        seen = model.inputs(x)
+        assert float(seen.square().mean()) == pytest.approx(1.0, rel=0.02)
+        if inputs == "standard":
+            assert abs(float(seen.mean())) < 0.02
+        else:
+            torch.testing.assert_close(seen * model.inputs.deviation, x)
 
 
 def test_black_pictures_do_not_divide_by_zero(tmp_path):
@@ -128,7 +134,7 @@ def test_finetuning_moves_every_layer(tmp_path):
     before = fit(make(epochs=0, code_scale=None), data, tmp_path / "a").state_dict()
     after = fit(make(code_scale=None), data, tmp_path / "b").state_dict()
     for name, value in before.items():
-        assert torch.equal(value, after[name]) == (name == "scale"), name
+        assert torch.equal(value, after[name]) == name.startswith("inputs."), name
 
 
 def test_training_finds_the_plane(tmp_path):
@@ -174,7 +180,7 @@ def test_layers_start_with_unit_outputs(tmp_path):
     """What a narrow schedule needs: after no training at all (lr 0) each layer's output has mean square 1."""
     data = flat_data(n=400)
     model = fit(make(hidden=(64, 64), lr=0.0, code_scale=None, epochs=0), data, tmp_path)
-    h = data.x * model.scale
+    h = model.inputs(data.x)
     for layer in model.encoders[:-1]:
         h = torch.relu(layer(h))
         assert float(h.detach().square().mean()) == pytest.approx(1.0, rel=1e-3)

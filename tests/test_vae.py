@@ -155,7 +155,7 @@ KINDS = [
 def test_the_score_is_the_negative_bound(settings, shape):
     model, x = stirred(shape, **settings), torch.rand(9, *shape)
     if model.output == "linear":
-        model.scale.fill_(1.7)
+        model.inputs.deviation.fill_(0.6)
     if "variance" not in settings:
         model.variance.fill_(0.3)
     with torch.no_grad():

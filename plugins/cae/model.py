@@ -12,9 +12,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidData, InvalidSetting, Run, Size, embed, random_affine, setting
+from ...core import (
+    Data,
+    Encoder,
+    InvalidData,
+    InvalidSetting,
+    Run,
+    Size,
+    Standardise,
+    embed,
+    random_affine,
+    setting,
+)
 from ...core.engine import Batch, Updater, make_optimizer
 from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cosine
+from ...core.length import affordable_steps
 from .noise import NoiseName, add_noise
 
 MEAN_SAMPLES = 4096  # enough to know the channels' means
@@ -39,18 +51,19 @@ class CAEConfig:
     noise: NoiseName = setting("none", "noise on the samples that are to be reconstructed without it")
     noise_amount: float = setting(
         0.2,
-        "gaussian: standard deviation (linear output: in root mean squares of the data); "
-        "mask: share set to 0",
+        "gaussian: standard deviation (linear output: in deviations of the data); "
+        "mask: share set to 0 (linear output: to the mean)",
         low=0,
         high=1,
     )
     shift: float = setting(0.0, "shift samples at random by up to this share of a side", low=0, high=0.5)
     rotation: float = setting(0.0, "turn samples at random by up to this many degrees", low=0, high=180)
     restore: bool = setting(False, "learn samples as they were before they were shifted and turned")
-    epochs: int = setting(20, "epochs", low=1)
+    epochs: int | None = setting(None, "epochs; none: 20, at least least_steps, at most some minutes", low=1)
+    least_steps: int = setting(580, "fewest steps, if epochs is none", low=1)
     batch_size: int = setting(64, "samples in a batch", low=1)
     optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser")
-    lr: float = setting(3e-3, "learning rate", low=0)
+    lr: float = setting(1e-3, "learning rate", low=0)
     momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
     schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
     keep_best: bool = setting(True, "end with the weights of the epoch whose training loss was least")
@@ -104,7 +117,6 @@ class CAE(Encoder):
     """
 
     Config: ClassVar[type[CAEConfig]] = CAEConfig
-    scale: Tensor  # (), factor on the samples; not 1 only where the output is linear
 
     def __init__(self, config: CAEConfig, shape: Size) -> None:
         super().__init__(config, shape)
@@ -132,19 +144,19 @@ class CAE(Encoder):
             width = config.hidden
         self.code = nn.Linear(width, config.latent_dim)
         self.spread = nn.Linear(config.latent_dim, math.prod(self.start))
-        self.register_buffer("scale", torch.ones(()))
+        self.inputs = Standardise(shape)
         for layer in (m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D) of samples (B, C, H, W)."""
-        return self._encode(x * self.scale)
+        return self._encode(self.inputs(x))
 
     def decode(self, z: Tensor) -> Tensor:
         """Samples (B, C, H, W) on the data's own scale from codes (B, D)."""
         y = self._decode(z)
-        return y.sigmoid() if self.config.output == "sigmoid" else y / self.scale
+        return y.sigmoid() if self.config.output == "sigmoid" else self.inputs.inverse(y)
 
     def augment(self, x: Tensor) -> Tensor:
         """Samples (B, C, H, W) shifted and turned at random, as far as the settings say."""
@@ -158,7 +170,9 @@ class CAE(Encoder):
         c = self.config
         if c.noise == "none":  # multiplying and dividing would change some bits
             return x
-        return add_noise(x * self.scale, c.noise, c.noise_amount, clip=c.output == "sigmoid") / self.scale
+        if c.output == "sigmoid":
+            return add_noise(x, c.noise, c.noise_amount, clip=True)
+        return self.inputs.inverse(add_noise(self.inputs(x), c.noise, c.noise_amount, clip=False))
 
     def _encode(self, h: Tensor) -> Tensor:
         h = h.to(memory_format=torch.channels_last)  # 1.5 to 2 times faster on CPUs
@@ -170,7 +184,7 @@ class CAE(Encoder):
         return code
 
     def _decode(self, z: Tensor) -> Tensor:
-        """What the output's function is applied to: logits, or samples times ``scale``."""
+        """What the output's function is applied to: logits, or standardised samples."""
         h = F.relu(self.spread(z)).unflatten(1, self.start).to(memory_format=torch.channels_last)
         for i, layer in enumerate(self.decoders):
             h = layer(F.interpolate(h, self.sizes[-2 - i]))  # the nearest of sides rounded up is a crop
@@ -186,8 +200,7 @@ class CAE(Encoder):
         c = self.config
         if c.output == "sigmoid":
             data.check_range("a sigmoid output gives 0 to 1; say -s encoder.output=linear.")
-        else:
-            self.scale.fill_(1 / math.sqrt(max(data.mean_square(), 1e-12)))
+        self.inputs.fit(data)
         self._begin_at_mean(data)
         optimizer = make_optimizer(c.optimizer, self.parameters(), c.lr, momentum=c.momentum)
         batches = run.batches(data, c.batch_size, "reconstruct")
@@ -195,7 +208,9 @@ class CAE(Encoder):
         if c.keep_best:
             extensions.append(BestSnapshot("loss", restore=True))
         updater = Updater(batches, self, optimizer, self.loss, autocast=run.autocast)
-        run.train("reconstruct", updater, (run.scaled(c.epochs), "epoch"), extensions)
+        most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2)
+        length = run.length(c.epochs, batches, usual=20, least=c.least_steps, most=most)
+        run.train("reconstruct", updater, length, extensions)
         if c.code_scale is not None:
             self._rescale_code(c.code_scale, embed(self, data, autocast=run.autocast))
         return self
@@ -203,12 +218,12 @@ class CAE(Encoder):
     def loss(self, batch: Batch) -> Tensor:
         """How far reconstructions of noisy samples are from the samples, a mean over all values."""
         c = self.config
-        seen = self.augment(batch.x) * self.scale
-        x = batch.x * self.scale if c.restore else seen
-        y = self._decode(self._encode(add_noise(seen, c.noise, c.noise_amount, clip=c.output == "sigmoid")))
+        seen = self.augment(batch.x)
+        x = batch.x if c.restore else seen
+        y = self._decode(self(self.corrupt(seen))).float()
         if c.loss == "bce":
-            return F.binary_cross_entropy_with_logits(y.float(), x)
-        return F.mse_loss(y.float().sigmoid() if c.output == "sigmoid" else y.float(), x)
+            return F.binary_cross_entropy_with_logits(y, x)
+        return F.mse_loss(y.sigmoid(), x) if c.output == "sigmoid" else F.mse_loss(y, self.inputs(x))
 
     @torch.no_grad()
     def _begin_at_mean(self, data: Data) -> None:
@@ -217,8 +232,9 @@ class CAE(Encoder):
         On dark images, such as MNIST's, a sigmoid that begins at 1/2 runs to 0 everywhere and stays there.
         """
         index = torch.linspace(0, len(data) - 1, min(MEAN_SAMPLES, len(data))).long()
-        mean = data.batch(index).mean(dim=(0, 2, 3)) * self.scale
-        last = self.decoders[-1]
+        x, last = data.batch(index), self.decoders[-1]
+        x = x if self.config.output == "sigmoid" else self.inputs(x)
+        mean = x.mean(dim=(0, 2, 3))
         last.bias.copy_(mean.clamp(0.01, 0.99).logit() if self.config.output == "sigmoid" else mean)
         last.weight.mul_(0.1)
 

@@ -30,12 +30,18 @@ class CNNConfig:
         0.0, "turn samples at random by up to this many degrees in training", low=0, high=180
     )
     batch_size: int = setting(128, "samples in a batch", low=1)
-    epochs: int = setting(20, "epochs; 0: none, and no labels are needed", low=0)
+    epochs: int | None = setting(
+        None,
+        "epochs, 0 to learn nothing, so that no labels are needed; none: 20, at least least_steps, at most "
+        "some minutes",
+        low=0,
+    )
+    least_steps: int = setting(300, "fewest steps, if epochs is none", low=1)
     lr: float = setting(1e-3, "learning rate of Adam", low=0)
     validation: float = setting(0.2, "share of the labelled samples held back to validate", low=0, high=0.5)
     keep_best: bool = setting(False, "end with the weights of the least validation loss")
 
-    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tutorial": {}}
+    PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tutorial": {"epochs": 20}}
 
 
 class CNN(Classifier):
@@ -75,7 +81,7 @@ class CNN(Classifier):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D) of images (B, C, H, W): the hidden layer's output, not below 0."""
-        h = self.blocks(x.contiguous(memory_format=torch.channels_last)).flatten(1)
+        h = self.blocks(self.inputs(x).contiguous(memory_format=torch.channels_last)).flatten(1)
         with torch.autocast(h.device.type, enabled=False):  # the code in full precision for the clusterer
             return F.relu(self.hidden(h.float()))
 
@@ -85,13 +91,15 @@ class CNN(Classifier):
         Raises InvalidData where there are no labels.
         """
         c: CNNConfig = self.config
-        if not c.epochs:
+        self.inputs.fit(data)
+        if c.epochs == 0:
             return self
         known = labelled(data, self.name)
         self.head.resize(known.n_classes)
         self.learn_classes(
-            known, make_optimizer("adam", self.parameters(), c.lr), run, epochs=c.epochs,
-            batch_size=c.batch_size, validation=c.validation, keep_best=c.keep_best,
+            known, make_optimizer("adam", self.parameters(), c.lr), run,
+            epochs=c.epochs, least_steps=c.least_steps, batch_size=c.batch_size,
+            validation=c.validation, keep_best=c.keep_best,
         )  # fmt: skip
         return self
 

@@ -25,6 +25,7 @@ from ...core import (
 from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer, report
 from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
 from ...core.health import Monitor
+from ...core.length import affordable_steps
 from .kl import kl_loss, soft_assignment, target_distribution
 
 
@@ -34,7 +35,10 @@ class DECConfig:
     alpha: float = setting(1.0, "degrees of freedom of the Student t kernel", low=1e-3)
     refresh: int = setting(140, "iterations between refreshes of the target; at most an epoch", low=1)
     tol: float = setting(1e-3, "stop when a smaller share of the labels changes", low=0, high=1)
-    epochs: int = setting(40, "most epochs", low=1)
+    epochs: int | None = setting(
+        None, "most epochs; none: 40, at least least_steps, at most some minutes", low=1
+    )
+    least_steps: int = setting(320, "fewest steps that it may take, if epochs is none", low=1)
     augment: bool = setting(True, "train on the encoder's augmented samples, where it has any")
     batch_size: int = setting(256, "samples in a batch", low=1)
     optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser of encoder and centres")
@@ -95,8 +99,11 @@ class DEC(Clusterer):
             first.fit(encoder, data, run.child("init"))
             self.centers.data.copy_(first.centers)
         target = Target(self, encoder, data, run)
+        batches = run.batches(data, c.batch_size, "refine")
+        most = affordable_steps(encoder, data.slice(0, 2), c.batch_size)
+        length = run.length(c.epochs, batches, usual=40, least=c.least_steps, most=most)
         updater = Updater(
-            run.batches(data, c.batch_size, "refine"),
+            batches,
             {"encoder": encoder, "clusterer": self},
             make_optimizer(c.optimizer, [*encoder.parameters(), self.centers], c.lr, momentum=c.momentum),
             lambda batch: self.loss(
@@ -107,7 +114,7 @@ class DEC(Clusterer):
         extensions: list[Extension] = [target, Monitor(encoder, self, data, run.autocast)]
         if c.schedule == "cosine":
             extensions.append(LearningRate(cosine()))
-        run.train("refine", updater, [(run.scaled(c.epochs), "epoch"), target.stop], extensions)
+        run.train("refine", updater, [length, target.stop], extensions)
         return self
 
     def _inputs(self, encoder: Encoder, batch: Batch) -> Batch:

@@ -16,6 +16,7 @@ from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimize
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import Extension, LearningRate, cosine
 from ...core.health import Monitor
+from ...core.length import affordable_steps, batch_size
 from .sampling import UniformBatches
 from .teacher import Lesson, teach, whiten
 
@@ -43,7 +44,10 @@ class DeepClusterConfig:
     flip: bool = setting(False, "views of images: left and right exchanged in half of them")
     jitter: float = setting(0.0, "views of images: how much brightness and colours change", low=0, high=1)
     grey: float = setting(0.0, "views of images: share without colour", low=0, high=1)
-    epochs: int = setting(30, "epochs of a round", low=1)
+    epochs: int | None = setting(
+        None, "epochs of a round; none: 30, at least least_steps, at most some minutes", low=1
+    )
+    least_steps: int = setting(450, "fewest steps of a round, if epochs is none", low=1)
     batch_size: int = setting(128, "samples in a batch", low=1)
     optimizer: OptimizerName = setting("adam", "optimiser of encoder and head")
     lr: float = setting(3e-3, "learning rate", low=0)
@@ -117,7 +121,8 @@ class DeepCluster(Clusterer):
         batches: Batches
         if c.uniform:
             seed = run.seed_for(f"{stage}/batches")
-            batches = UniformBatches(data, c.batch_size, seed, lambda: keeper.lesson.labels)
+            size = batch_size(c.batch_size, len(data))
+            batches = UniformBatches(data, size, seed, lambda: keeper.lesson.labels)
         else:
             batches = run.batches(data, c.batch_size, stage)
         models: dict[str, nn.Module] = {"clusterer": self}
@@ -138,7 +143,9 @@ class DeepCluster(Clusterer):
             batches, models, optimizer, lambda batch: self.loss(encoder, batch, keeper.lesson),
             autocast=run.autocast,
         )  # fmt: skip
-        run.train(stage, updater, (run.scaled(c.epochs), "epoch"), extensions)
+        most = affordable_steps(encoder, data.slice(0, 2), c.batch_size)
+        length = run.length(c.epochs, batches, usual=30, least=c.least_steps, most=most)
+        run.train(stage, updater, length, extensions)
 
     def loss(self, encoder: Encoder, batch: Batch, lesson: Lesson) -> Tensor:
         """Cross-entropy between the lesson's rows of the batch and the head's on distorted samples."""

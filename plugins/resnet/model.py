@@ -32,8 +32,10 @@ class ResNetConfig:
     weights: str | None = setting(
         None, "start from a .pt, .pth or .safetensors file with torchvision's names, or from IMAGENET1K_V1"
     )
-    normalize: Literal["auto", "imagenet", "none"] = setting(
-        "auto", "subtract ImageNet's mean and divide by its deviation; auto: RGB with given weights"
+    normalize: Literal["auto", "imagenet", "data", "none"] = setting(
+        "auto",
+        "imagenet: its mean and deviation, as torchvision trains; data: the samples' own; "
+        "auto: imagenet for RGB with given weights, else data",
     )
     shift: float = setting(
         0.0, "shift samples at random by up to this share of a side in training", low=0, high=0.5
@@ -42,7 +44,13 @@ class ResNetConfig:
         0.0, "turn samples at random by up to this many degrees in training", low=0, high=180
     )
     batch_size: int = setting(128, "samples in a batch", low=2)
-    epochs: int = setting(30, "epochs; 0: none, and no labels are needed", low=0)
+    epochs: int | None = setting(
+        None,
+        "epochs, 0 to learn nothing, so that no labels are needed; none: 20, at least least_steps, at most "
+        "some minutes",
+        low=0,
+    )
+    least_steps: int = setting(300, "fewest steps, if epochs is none", low=1)
     optimizer: Literal["sgd", "adamw"] = setting("sgd", "SGD with Nesterov's momentum 0.9, or AdamW")
     lr: float | None = setting(
         None, "highest learning rate, cosine to 0; none: 0.1 for each 256 of a batch, 0.001 for adamw", low=0
@@ -68,8 +76,6 @@ class ResNet(Classifier):
 
     Config: ClassVar[type[ResNetConfig]] = ResNetConfig
     name = "resnet"
-    mean: Tensor  # (3, 1, 1)
-    deviation: Tensor  # (3, 1, 1)
 
     def __init__(self, config: ResNetConfig, shape: Size) -> None:
         super().__init__(config, shape)
@@ -82,9 +88,10 @@ class ResNet(Classifier):
                 "set encoder.normalize=none."
             )
         auto = config.normalize == "auto" and config.weights is not None and channels == 3
-        self.normalizes = auto or config.normalize == "imagenet"
-        for name, values in zip(("mean", "deviation"), IMAGENET, strict=True):
-            self.register_buffer(name, torch.tensor(values).view(3, 1, 1), persistent=False)
+        if auto or config.normalize == "imagenet":
+            for kept, values in zip((self.inputs.mean, self.inputs.deviation), IMAGENET, strict=True):
+                kept.copy_(torch.tensor(values).view(3, 1, 1))
+        self.learns_scale = config.normalize == "data" or (config.normalize == "auto" and not auto)
         self.large = config.stem == "large" or (config.stem == "auto" and min(shape[1:]) >= SMALL)
         stem = (7, 2) if self.large else (3, 1)
         self.conv1 = convolution(channels, config.width, *stem)
@@ -115,9 +122,8 @@ class ResNet(Classifier):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D) of images (B, C, H, W)."""
-        if self.normalizes:
-            x = (x - self.mean) / self.deviation
-        h = F.relu(self.bn1(self.conv1(x.contiguous(memory_format=torch.channels_last))))
+        x = self.inputs(x).contiguous(memory_format=torch.channels_last)
+        h = F.relu(self.bn1(self.conv1(x)))
         if self.large:
             h = F.max_pool2d(h, 3, stride=2, padding=1)
         for stage in self.stages:
@@ -131,15 +137,18 @@ class ResNet(Classifier):
         there or do not fit.
         """
         c: ResNetConfig = self.config
+        if self.learns_scale:
+            self.inputs.fit(data)
         if c.weights is not None:
             weights.fit_in(self, weights.read(c.weights, c.blocks, c.bottleneck), c.weights)
-        if not c.epochs:
+        if c.epochs == 0:
             return self
         known = labelled(data, self.name)
         self.head.resize(known.n_classes)
         self.learn_classes(
-            known, self._optimizer(), run, epochs=c.epochs, batch_size=c.batch_size,
-            validation=c.validation, keep_best=c.keep_best, extensions=[LearningRate(cosine())],
+            known, self._optimizer(), run, epochs=c.epochs, least_steps=c.least_steps,
+            batch_size=c.batch_size, validation=c.validation,
+            keep_best=c.keep_best, extensions=[LearningRate(cosine())],
         )  # fmt: skip
         return self
 

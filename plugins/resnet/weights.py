@@ -54,7 +54,7 @@ def fit_in(network: nn.Module, given: Mapping[str, Tensor], weights: str) -> Non
     Raises InvalidSetting for names or shapes that are not the network's.
     """
     own = network.state_dict()
-    wanted = {name: value for name, value in own.items() if not name.startswith("head.")}
+    wanted = {name: value for name, value in own.items() if not name.startswith(("head.", "inputs."))}
     given = {name: value for name, value in given.items() if not name.startswith("fc.")}
     counters = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")}  # old files lack them
     full = {**counters, **given}

@@ -13,6 +13,7 @@ from ...core.engine import Batch, Updater, make_optimizer, report
 from ...core.engine.extensions import Average, Extension
 from ...core.health import Monitor
 from ...core.inference import Assignment
+from ...core.length import affordable_steps
 from .loss import balanced_cross_entropy
 from .sample import View
 from .view import weak_view
@@ -55,13 +56,14 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
     optimizer = make_optimizer(
         c.optimizer, parameters, c.label_lr, momentum=c.momentum, weight_decay=c.weight_decay
     )
-    updater = Updater(
-        run.batches(data, c.label_batch_size, "label"), models, optimizer, loss, autocast=run.autocast
-    )
+    batches = run.batches(data, c.label_batch_size, "label")
+    most = affordable_steps(encoder, data.slice(0, 2), c.label_batch_size, passes=4 / 3)
+    length = run.length(c.label_epochs, batches, usual=200, least=1, most=most)
+    updater = Updater(batches, models, optimizer, loss, autocast=run.autocast)
     extensions: list[Extension] = [Monitor(encoder, clusterer, data, run.autocast)]
     if c.average:
         extensions.append(Average(c.average))
-    run.train("label", updater, (run.scaled(c.label_epochs), "epoch"), extensions)
+    run.train("label", updater, length, extensions)
     after = assign(clusterer, embed(encoder, data, autocast=run.autocast))
     sizes, left = (found.labels.bincount(minlength=clusterer.n_clusters) for found in (before, after))
     lost = int((left < LOST * sizes).sum())

@@ -14,6 +14,7 @@ from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimize
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import BestSnapshot, Extension
 from ...core.health import Monitor
+from ...core.length import affordable_steps, batch_size
 from .choice import HeldOut
 from .label import label_again
 from .loss import entropy, inconsistency
@@ -37,13 +38,21 @@ class SCANConfig:
     held_out: float = setting(
         0.1, "share of the samples that the epoch and the head are chosen by, without labels", low=0, high=0.5
     )
-    epochs: int = setting(50, "most epochs; the one of the least held-out loss stays", low=1)
+    epochs: int | None = setting(
+        None,
+        "most epochs; the one of the least held-out loss stays; none: 50, at least least_steps, at most "
+        "some minutes",
+        low=1,
+    )
+    least_steps: int = setting(650, "fewest steps of scan, if epochs is none", low=1)
     batch_size: int = setting(128, "samples in a batch", low=2)
     optimizer: OptimizerName = setting("adam", "optimiser of both stages")
     lr: float = setting(1e-4, "learning rate", low=0)
     weight_decay: float = setting(1e-4, "weight decay of both stages", low=0)
     momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
-    label_epochs: int = setting(200, "epochs of self-labelling; 0: none", low=0)
+    label_epochs: int | None = setting(
+        None, "epochs of self-labelling, 0 to leave it out; none: 200, at most some minutes", low=0
+    )
     label_view: ViewName = setting(
         "auto", "distortion that confident samples are learned through; auto: strong for images"
     )
@@ -62,7 +71,7 @@ class SCANConfig:
             "view": "none",
             "heads": 5,
             "lr": 3e-3,
-            "epochs": 60,
+            "least_steps": 800,
             "label_epochs": 0,
             "neighbours": 10,
         },
@@ -125,7 +134,7 @@ class SCAN(Clusterer):
         """What samples are seen through in the stages ``scan`` and ``label``."""
         c = self.config
         view = choose_view(c.view, encoder, data, c.flip, "clusterer.view")
-        if not c.label_epochs:
+        if c.label_epochs == 0:
             return view, None
         place = "clusterer.label_view"
         return view, choose_view(c.label_view, encoder, data, c.flip, place, strong=True)
@@ -148,7 +157,7 @@ class SCAN(Clusterer):
         else:
             codes = Cached(encoder, data, view, c.draws, run.autocast)
         self._learn(codes, mined, encoder, data, run)
-        if c.label_epochs:
+        if c.label_epochs != 0:
             label_again(self, encoder, data, label_view, run)
         return self
 
@@ -162,9 +171,13 @@ class SCAN(Clusterer):
             parameters += encoder.parameters()
         batches = Batches(
             Places(torch.arange(len(mined.train), device=data.device), data.device),
-            c.batch_size,
+            batch_size(c.batch_size, len(mined.train)),
             run.seed_for("scan/batches"),
         )
+        most = (
+            affordable_steps(encoder, data.slice(0, 2), c.batch_size, passes=2) if c.tune_encoder else 10**6
+        )
+        length = run.length(c.epochs, batches, usual=50, least=c.least_steps, most=most)
         updater = Updater(
             batches, models,
             make_optimizer(c.optimizer, parameters, c.lr, momentum=c.momentum, weight_decay=c.weight_decay),
@@ -176,7 +189,7 @@ class SCAN(Clusterer):
             best,
             Monitor(encoder, self, data, run.autocast),
         ]
-        run.train("scan", updater, (run.scaled(c.epochs), "epoch"), extensions)
+        run.train("scan", updater, length, extensions)
         self.unsupervised_loss = best.best
 
     def loss(self, codes: Tuned | Cached, mined: Mined, batch: Batch) -> Tensor:

@@ -11,13 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, Run, Size, embed, random_affine, setting
+from ...core import Data, Encoder, Run, Size, Standardise, embed, random_affine, setting
 from ...core.engine import Batch, Updater, make_optimizer
 from ...core.engine.extensions import LearningRate, cosine, steps
 from ...core.engine.trigger import When
+from ...core.length import affordable_steps
 from .noise import mask
 
 INIT_SAMPLES = 4096  # enough to know a layer's scale
+USUAL_EPOCHS = 60  # of the whole stack
+LAYER_PART = 3  # a layer is trained for a third of what the whole stack is
 
 
 @dataclass(frozen=True)
@@ -38,15 +41,27 @@ class SDAEConfig:
     finetune_noise: float = setting(
         0.2, "share of the inputs masked while the whole stack trains", low=0, high=0.9
     )
-    layer_epochs: int = setting(20, "epochs of pretraining for each layer; 0: none", low=0)
+    layer_epochs: int | None = setting(
+        None,
+        "epochs of pretraining for each layer, 0 to leave it out; none: 20, or a third of least_steps",
+        low=0,
+    )
     layer_iterations: int = setting(0, "iterations for each layer instead of epochs", low=0)
-    epochs: int = setting(60, "epochs of the whole stack; 0: none", low=0)
+    epochs: int | None = setting(
+        None,
+        "epochs of the whole stack, 0 to leave it out; none: 60, at least least_steps, at most some minutes",
+        low=0,
+    )
+    least_steps: int = setting(480, "fewest steps of the whole stack, if epochs is none", low=1)
     iterations: int = setting(0, "iterations of the whole stack instead of epochs", low=0)
     optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser of all stages")
     lr: float = setting(1e-3, "learning rate", low=0)
     momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
     schedule: Literal["cosine", "steps", "constant"] = setting(
         "cosine", "learning rate: cosine to 0, a tenth every 20 000 iterations, or constant"
+    )
+    inputs: Literal["standard", "scaled"] = setting(
+        "standard", "samples of mean 0 and deviation 1, or only scaled to mean square 1, as in the paper"
     )
     weights: Literal["scaled", "normal"] = setting(
         "scaled", "initial weights: each layer's output scaled to variance 1, or N(0, 0.01^2)"
@@ -63,6 +78,7 @@ class SDAEConfig:
             "optimizer": "sgd",
             "lr": 0.1,
             "schedule": "steps",
+            "inputs": "scaled",
             "weights": "normal",
             "code_scale": None,
             "finetune_noise": 0.0,
@@ -76,11 +92,11 @@ class SDAE(Encoder):
     """Stacked denoising autoencoder (Vincent et al. 2010; Xie et al. 2016, section 3.2).
 
     Dense layers with ReLU, except at the code and at the reconstruction of the data. Samples are
-    flattened and scaled so that their mean square is 1, (1/d)|x|^2 = 1 on average (section 4.3).
+    standardised and flattened; the preset ``paper`` only scales them, so that (1/d)|x|^2 = 1 on average
+    (section 4.3).
     """
 
     Config: ClassVar[type[SDAEConfig]] = SDAEConfig
-    scale: Tensor  # (), factor on the samples
 
     def __init__(self, config: SDAEConfig, shape: Size) -> None:
         super().__init__(config, shape)
@@ -90,7 +106,7 @@ class SDAE(Encoder):
         pairs = list(zip(widths[:-1], widths[1:], strict=True))
         self.encoders = nn.ModuleList(nn.Linear(a, b) for a, b in pairs)
         self.decoders = nn.ModuleList(nn.Linear(b, a) for a, b in pairs)  # decoders[i] undoes encoders[i]
-        self.register_buffer("scale", torch.ones(()))
+        self.inputs = Standardise(shape)
         for layer in [*self.encoders, *self.decoders]:
             if config.weights == "normal":
                 nn.init.normal_(layer.weight, std=0.01)
@@ -100,15 +116,19 @@ class SDAE(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D) of samples (B, *shape)."""
-        return self._encode(x.flatten(1) * self.scale, len(self.encoders))
+        return self._encode(self._see(x), len(self.encoders))
 
     def decode(self, z: Tensor) -> Tensor:
         """Samples (B, *shape) on the data's own scale from codes (B, D)."""
-        return (self._decode(z) / self.scale).unflatten(1, self.shape)
+        return self.inputs.inverse(self._decode(z).unflatten(1, self.shape))
 
     def augment(self, x: Tensor) -> Tensor:
         """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
         return random_affine(x, self.config.shift, self.config.rotation) if len(self.shape) == 3 else x
+
+    def _see(self, x: Tensor) -> Tensor:
+        """Standardised samples (B, d) of samples (B, *shape)."""
+        return self.inputs(x).flatten(1)
 
     def _encode(self, h: Tensor, depth: int) -> Tensor:
         for i in range(depth):
@@ -137,12 +157,12 @@ class SDAE(Encoder):
         Stages ``layer0``, ``layer1``, ... and ``finetune``.
         """
         c = self.config
-        self.scale.fill_(1 / math.sqrt(max(data.mean_square(), 1e-12)))
-        if c.layer_iterations or c.layer_epochs:
+        self.inputs.fit(data, centre=c.inputs == "standard")
+        if c.layer_iterations or c.layer_epochs != 0:
             for i in range(len(self.encoders)):
                 self._pretrain(i, data, run)
-        if c.iterations or c.epochs:
-            self._train("finetune", self, self._loss, (c.iterations, c.epochs), data, run)
+        if c.iterations or c.epochs != 0:
+            self._train("finetune", self, self._loss, c.iterations, c.epochs, data, run)
         if c.code_scale is not None:
             self._rescale_code(c.code_scale, embed(self, data, autocast=run.autocast))
         return self
@@ -155,26 +175,37 @@ class SDAE(Encoder):
 
         def loss(batch: Batch) -> Tensor:
             with torch.no_grad():
-                target = self._encode(self.augment(batch.x).flatten(1) * self.scale, i)
-            hidden = self._up(i, mask(target, c.noise))
+                x = self.augment(batch.x)
+                target = self._encode(self._see(x), i)
+                noisy = mask(target, c.noise) if i else self._see(mask(x, c.noise))
+            hidden = self._up(i, noisy)
             return _mean_square(self._down(i, mask(hidden, c.noise)) - target)
 
-        self._train(f"layer{i}", pair, loss, (c.layer_iterations, c.layer_epochs), data, run)
+        self._train(f"layer{i}", pair, loss, c.layer_iterations, c.layer_epochs, data, run)
 
     def _loss(self, batch: Batch) -> Tensor:
-        c, x = self.config, batch.x.flatten(1) * self.scale
-        seen = self.augment(batch.x).flatten(1) * self.scale
-        z = self._encode(mask(seen, c.finetune_noise), len(self.encoders))
-        return _mean_square(self._decode(z) - (x if c.restore else seen))
+        c, x = self.config, self.augment(batch.x)
+        z = self(mask(x, c.finetune_noise))
+        return _mean_square(self._decode(z) - self._see(batch.x if c.restore else x))
 
     def _train(
-        self, stage: str, model: nn.Module, loss: Any, length: tuple[int, int], data: Data, run: Run
+        self,
+        stage: str,
+        model: nn.Module,
+        loss: Any,
+        iterations: int,
+        epochs: int | None,
+        data: Data,
+        run: Run,
     ) -> None:
-        c = self.config
-        iterations, epochs = length
-        stop: When = (run.scaled(iterations), "iteration") if iterations else (run.scaled(epochs), "epoch")
-        optimizer = make_optimizer(c.optimizer, model.parameters(), c.lr, momentum=c.momentum)
+        c, part = self.config, 1 if model is self else LAYER_PART
         batches = run.batches(data, c.batch_size, stage)
+        stop: When = (run.scaled(iterations), "iteration")
+        if not iterations:
+            most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2)
+            least = -(-c.least_steps // part)
+            stop = run.length(epochs, batches, usual=USUAL_EPOCHS // part, least=least, most=most)
+        optimizer = make_optimizer(c.optimizer, model.parameters(), c.lr, momentum=c.momentum)
         schedules = {"cosine": [LearningRate(cosine())], "steps": [LearningRate(steps(20_000))]}
         updater = Updater(batches, model, optimizer, loss, autocast=run.autocast)
         run.train(stage, updater, stop, schedules.get(c.schedule, []))
@@ -189,7 +220,7 @@ class SDAE(Encoder):
         index = (
             torch.linspace(0, len(data) - 1, min(len(data), INIT_SAMPLES)).long().clamp_(max=len(data) - 1)
         )
-        target = self._encode(data.batch(index).flatten(1) * self.scale, i)
+        target = self._encode(self._see(data.batch(index)), i)
         hidden = self._up(i, target)
         if i == len(self.encoders) - 1:
             hidden = hidden - hidden.mean(0)

@@ -11,10 +11,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Decodes, Encoder, InvalidData, InvalidSetting, Run, Size, evaluating, setting
+from ...core import (
+    Data,
+    Decodes,
+    Encoder,
+    InvalidData,
+    InvalidSetting,
+    Run,
+    Size,
+    Standardise,
+    evaluating,
+    setting,
+)
 from ...core.augmentation import random_view
 from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.extensions import LearningRate, cosine
+from ...core.length import affordable_steps, batch_size
 from ...core.registry import installed
 from .loss import nt_xent
 
@@ -39,7 +51,8 @@ class SimCLRConfig:
     shift: float = setting(0.0, "shift views at random by up to this share of a side", low=0, high=0.5)
     rotation: float = setting(0.0, "turn views at random by up to this many degrees", low=0, high=180)
     zoom: float = setting(0.0, "enlarge or shrink views at random by up to this share", low=0, high=0.9)
-    epochs: int = setting(100, "epochs", low=1)
+    epochs: int | None = setting(None, "epochs; none: 100, at least least_steps, at most some minutes", low=1)
+    least_steps: int = setting(800, "fewest steps, if epochs is none", low=1)
     batch_size: int = setting(256, "most samples in a batch, two views of each", low=2)
     optimizer: OptimizerName = setting("adamw", "optimiser")
     lr: float = setting(1e-3, "highest learning rate, cosine to 0", low=0)
@@ -63,7 +76,7 @@ class SimCLRConfig:
             "shift": 0.1,
             "rotation": 15.0,
             "zoom": 0.15,
-            "epochs": 120,
+            "least_steps": 960,
         },
         # appendix B.9, with the crops and the optimiser of Van Gansbeke et al. 2020
         "paper": {"optimizer": "sgd", "lr": 0.4, "batch_size": 512, "epochs": 500},
@@ -113,6 +126,7 @@ class SimCLR(Encoder):
                     f"'{config.backbone}' has no decoder to train; say 0, or name one that has, such as cae."
                 )
             self.decode = self.backbone.decode
+        self.inputs = Standardise(shape)
         self.head = nn.Sequential(
             nn.Linear(self.latent_dim, config.hidden),
             nn.ReLU(),
@@ -126,7 +140,7 @@ class SimCLR(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D) of images (B, C, H, W)."""
-        code: Tensor = self.backbone(x)
+        code: Tensor = self.backbone(self.inputs(x))
         return code
 
     def view(self, x: Tensor) -> Tensor:
@@ -144,15 +158,18 @@ class SimCLR(Encoder):
             "them as bytes."
         )
         # as equal as they can be: a last batch of few views would have few negatives and poor statistics
-        size = math.ceil(len(data) / math.ceil(len(data) / c.batch_size))
+        most = batch_size(c.batch_size, len(data))
+        size = math.ceil(len(data) / math.ceil(len(data) / most))
         optimizer = make_optimizer(
             c.optimizer, self.parameters(), c.lr, momentum=c.momentum, weight_decay=c.weight_decay
         )
-        updater = Updater(
-            run.batches(data, size, "contrast"), self, optimizer, self.loss, autocast=run.autocast
-        )
+        batches = run.batches(data, size, "contrast")
+        updater = Updater(batches, self, optimizer, self.loss, autocast=run.autocast)
+        affordable = affordable_steps(self, data.slice(0, 2), size, passes=2)
+        length = run.length(c.epochs, batches, usual=100, least=c.least_steps, most=affordable)
+        self.inputs.fit(data)
         self.train()
-        run.train("contrast", updater, (run.scaled(c.epochs), "epoch"), [LearningRate(cosine())])
+        run.train("contrast", updater, length, [LearningRate(cosine())])
         if c.decoder_epochs:
             self._fit_decoder(data, size, run)
         return self
@@ -163,7 +180,7 @@ class SimCLR(Encoder):
 
         def loss(batch: Batch) -> Tensor:
             with evaluating(self.backbone):  # without gradient: only the decoder learns
-                z = self.backbone(batch.x)
+                z = self(batch.x)
             return F.mse_loss(self.decode(z).float(), batch.x)
 
         updater = Updater(
@@ -176,7 +193,7 @@ class SimCLR(Encoder):
         """NT-Xent of two views of each sample, all through the network at once."""
         c = self.config
         views = torch.cat((self.view(batch.x), self.view(batch.x)))  # (2B, *shape)
-        a, b = self.head(self.backbone(views)).chunk(2)
+        a, b = self.head(self(views)).chunk(2)
         loss, accuracy = nt_xent(a, b, c.temperature, chunk=c.chunk)
         report({"accuracy": accuracy})
         return loss

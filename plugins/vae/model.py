@@ -11,9 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidSetting, Run, Size, random_affine, setting
+from ...core import Data, Encoder, InvalidSetting, Run, Size, Standardise, random_affine, setting
 from ...core.engine import Batch, Updater, make_optimizer, report
 from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cosine
+from ...core.length import affordable_steps
 
 LOG_VARIANCE = (-14.0, 7.0)  # of the posterior: keeps strange samples' scores finite
 FIRST_LOG_VARIANCE = -4.0  # at the start: from the prior's variance the code often never comes into use
@@ -51,10 +52,11 @@ class VAEConfig:
                            low=0, high=0.5)  # fmt: skip
     rotation: float = setting(0.0, "images: turn samples at random by up to this many degrees",
                               low=0, high=180)  # fmt: skip
-    epochs: int = setting(20, "epochs", low=1)
+    epochs: int | None = setting(None, "epochs; none: 20, at least least_steps, at most some minutes", low=1)
+    least_steps: int = setting(1000, "fewest steps, if epochs is none", low=1)
     batch_size: int = setting(128, "samples in a batch", low=1)
     optimizer: Literal["adam", "adamw"] = setting("adam", "optimiser")
-    lr: float = setting(2e-3, "learning rate", low=0)
+    lr: float = setting(1e-3, "learning rate", low=0)
     schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
     keep_best: bool = setting(True, "end with the weights of the epoch whose training loss was least")
 
@@ -90,7 +92,6 @@ class VAE(Encoder):
     """
 
     Config: ClassVar[type[VAEConfig]] = VAEConfig
-    scale: Tensor  # (), factor on the samples; not 1 only where the output is linear
     variance: Tensor  # (), of the Gaussian likelihood
 
     def __init__(self, config: VAEConfig, shape: Size) -> None:
@@ -111,7 +112,7 @@ class VAE(Encoder):
         self.log_variance = nn.Linear(dense[-1], config.latent_dim)
         self.wide = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise([config.latent_dim, *dense[::-1]]))
         self.up = nn.ModuleList(nn.ConvTranspose2d(a, b, 4, 2, 1) for a, b in pairwise(channels[::-1]))
-        self.register_buffer("scale", torch.ones(()))
+        self.inputs = Standardise(shape)
         self.register_buffer("variance", torch.tensor(config.variance or 1.0))
         for layer in (m for m in self.modules() if isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear)):
             if isinstance(layer, nn.ConvTranspose2d):  # a value of its output has 2x2 of its 4x4 weights
@@ -128,7 +129,7 @@ class VAE(Encoder):
 
     def posterior(self, x: Tensor) -> Posterior:
         """q(z|x) of samples (B, *shape)."""
-        h = x * self.scale
+        h = self.inputs(x)
         if self.down:
             h = h.to(memory_format=torch.channels_last)  # faster on CPUs
         for layer in self.down:
@@ -143,20 +144,20 @@ class VAE(Encoder):
     def decode(self, z: Tensor) -> Tensor:
         """Samples (B, *shape) on the data's own scale from codes (B, D): the likelihood's means."""
         y = self._decode(z)
-        return y.sigmoid() if self.output == "sigmoid" else y / self.scale
+        return y.sigmoid() if self.output == "sigmoid" else self.inputs.inverse(y)
 
     def generate(self, count: int, generator: torch.Generator) -> Tensor:
         """Samples (count, *shape) decoded from draws of the prior, which ``generator`` makes on the CPU."""
         z = torch.randn(count, self.latent_dim, generator=generator)
         with torch.no_grad():
-            return self.decode(z.to(self.scale.device))
+            return self.decode(z.to(self.variance.device))
 
     def augment(self, x: Tensor) -> Tensor:
         """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
         return random_affine(x, self.config.shift, self.config.rotation) if len(self.shape) == 3 else x
 
     def _decode(self, z: Tensor) -> Tensor:
-        """What the output's function is applied to: logits, or samples times ``scale``."""
+        """What the output's function is applied to: logits, or standardised samples."""
         h, last = z, len(self.wide) + len(self.up) - 1
         for i, layer in enumerate(self.wide):
             h = layer(h) if i == last else F.relu(layer(h))
@@ -179,10 +180,13 @@ class VAE(Encoder):
         y = self._decode(z).float()
         if self.likelihood == "bce":
             return F.binary_cross_entropy_with_logits(y, x, reduction="none").flatten(1).sum(1)
-        y = y.sigmoid() if self.output == "sigmoid" else y / self.scale
+        if self.output == "sigmoid":
+            y = y.sigmoid()
+        else:
+            y, x = self.inputs.inverse(y), self.inputs.inverse(self.inputs(x))  # no value further out
         error = (y - x).square().flatten(1)
         if learn and self.config.variance is None:
-            least = LEAST_VARIANCE / self.scale.square()
+            least = LEAST_VARIANCE * self.inputs.deviation.square().mean()
             self.variance.lerp_(torch.maximum(error.detach().mean(), least), FOLLOWING)
         variance = self.variance.clone()  # the buffer changes at the next batch
         return 0.5 * (error / variance + variance.log() + LOG_2PI).sum(1)
@@ -212,16 +216,14 @@ class VAE(Encoder):
         c = self.config
         if self.output == "sigmoid":
             data.check_range("a sigmoid output gives 0 to 1; say -s encoder.output=linear.")
-        else:
-            self.scale.fill_(1 / math.sqrt(max(data.mean_square(), 1e-12)))
+        self.inputs.fit(data)
         if self.likelihood == "mse":
-            self.variance.fill_(
-                c.variance or max(data.mean_square(), LEAST_VARIANCE / float(self.scale) ** 2)
-            )
+            self.variance.fill_(c.variance or float(self.inputs.deviation.square().mean()))
         optimizer = make_optimizer(c.optimizer, self.parameters(), c.lr)
         batches = run.batches(data, c.batch_size, "reconstruct")
-        epochs = run.scaled(c.epochs)
-        rising = c.warmup * epochs * len(batches)  # iterations
+        most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2)
+        length = run.length(c.epochs, batches, usual=20, least=c.least_steps, most=most)
+        rising = c.warmup * length[0] * len(batches)  # iterations
 
         def loss(batch: Batch) -> Tensor:
             return self.loss(batch, min(1.0, updater.iteration / rising) if rising else 1.0)
@@ -230,7 +232,7 @@ class VAE(Encoder):
         if c.keep_best:  # a loss whose weight still rises is no measure
             extensions.append(BestSnapshot("bound" if rising else "loss", restore=True))
         updater = Updater(batches, self, optimizer, loss, autocast=run.autocast)
-        run.train("reconstruct", updater, (epochs, "epoch"), extensions)
+        run.train("reconstruct", updater, length, extensions)
         return self
 
     def loss(self, batch: Batch, share: float = 1.0) -> Tensor:
