@@ -32,15 +32,6 @@ class Health:
     empty: int
     confidence: float
 
-    def complaint(self, n_clusters: int) -> str:
-        """What is wrong, in words; empty where nothing is."""
-        if self.empty:
-            verb = "is" if self.empty == 1 else "are"
-            return f"{self.empty} of {n_clusters} clusters {verb} empty"
-        if self.effective < n_clusters / 2:
-            return f"{n_clusters} clusters are as uneven as {self.effective:.1f} of equal size would be"
-        return ""
-
 
 def measure(labels: np.ndarray, confidence: np.ndarray, n_clusters: int) -> Health:
     """The health of labels (N,) int64 with confidences (N,)."""

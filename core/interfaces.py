@@ -43,14 +43,13 @@ class Encoder(nn.Module, ABC):
 class Clusterer(nn.Module, ABC):
     """Sorts codes into clusters, and may refine the encoder while it learns to.
 
-    ``needs`` lists the abilities (protocols of this module) that its encoder must have. ``remedy`` says
-    what to change where clusters stay empty. ``unsupervised_loss`` is, after ``fit``, the loss on samples
-    held back by which an epoch was chosen, less being better; None where nothing is chosen so.
+    ``needs`` lists the abilities (protocols of this module) that its encoder must have.
+    ``unsupervised_loss`` is, after ``fit``, the loss on samples held back by which an epoch was chosen,
+    less being better; None where nothing is chosen so.
     """
 
     Config: ClassVar[type[Any]]
     needs: ClassVar[tuple[type[Any], ...]] = ()
-    remedy: ClassVar[str] = "ask for fewer clusters, or take another seed"
     unsupervised_loss: float | None = None
 
     def __init__(self, config: Any, n_clusters: int) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import count, health, results
+from . import checkup, count, results
 from . import device as devices
 from . import folder as folders
 from .bundle import WEIGHTS, Bundle
@@ -144,12 +144,15 @@ def _carry_out(
     run_encoder = work.child("encoder")
     with phase("training the encoder"):
         encoder.fit(replace(data, test=None) if supervised else hidden, run_encoder)
+        ill, codes = checkup.look_at_codes(encoder, hidden, plan.request.encoder, work.autocast)
+        run_encoder.say(ill)
     encoded = time.perf_counter()
 
     n_clusters = asked if isinstance(asked, int) else count.settle(encoder, hidden, *asked, work)
     counted = time.perf_counter()
 
     run_clusterer = work.child("clusterer")
+    before = checkup.effective_clusters(codes, n_clusters, run_clusterer.seed_for("checkup"))
     checkpoint.seed_everything(run_clusterer.seed_for("weights"))
     clusterer: Clusterer = plan.clusterer.cls(plan.clusterer.config, n_clusters).to(work.device)
     with phase("clustering the codes"):
@@ -169,18 +172,21 @@ def _carry_out(
             "versions": record["versions"],
         }
         Bundle(encoder, clusterer, centers, data.preparation, kept).save(work.folder / WEIGHTS)
-        if said := health.measure(result.labels, result.confidence, n_clusters).complaint(n_clusters):
-            run_clusterer.notice(f"{said}: {clusterer.remedy}.", ill=True)
+        run_clusterer.say(
+            checkup.look_at_clusters(
+                result.labels, n_clusters, before, any(f.ill for f in ill), plan.request.clusterer
+            )
+        )
     notices = [Notice(text) for text in data.notices]
     notices += [notice for part in (run_encoder, run_clusterer) for notice in read_notices(part.folder)]
-    before: dict[str, Any] = {
+    first: dict[str, Any] = {
         "protocol": protocol(
             data, supervised=supervised, seed=work.seed, notices=[notice.text for notice in notices]
         )
     }
     if clusterer.unsupervised_loss is not None:
-        before["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}
-    scores = evaluate(result, evaluators, before)
+        first["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}
+    scores = evaluate(result, evaluators, first)
     scores["seconds"] = {
         "encoder": round(encoded - start, 3),
         "clusterer": round(clustered - counted, 3),

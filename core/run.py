@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import torch
 
+from .checkup import Finding, look_at_stage
 from .data import Data
 from .engine import Batches, Trainer, Updater, checkpoint
 from .engine.extensions import ConsoleProgress, Log, Snapshot
@@ -119,11 +120,14 @@ class Run:
         updater: Updater,
         stop: When | Sequence[When],
         extensions: Sequence[Any] = (),
+        *,
+        falling: bool = True,
     ) -> Trainer:
-        """Train a stage to its stop, from its snapshot where there is one.
+        """Train a stage to its stop, from its snapshot where there is one; then look whether it is well.
 
         stage: the name of its folder. extensions: beyond log, progress and snapshot, which every
-        stage has; each with its own trigger.
+        stage has; each with its own trigger. falling: whether the loss is of one target all along, so that
+        it is ill if it ends above its start.
         """
         checkpoint.seed_everything(self.seed_for(stage))
         name = f"{self.part}/{stage}" if self.part else stage
@@ -137,4 +141,10 @@ class Run:
         (self.registry or installed()).hook.deepclust_extend_trainer(trainer=trainer)
         trainer.resume()
         trainer.run()
+        self.say(look_at_stage(trainer, falling=falling))
         return trainer
+
+    def say(self, findings: Sequence[Finding]) -> None:
+        """Keep what was found ill as notices."""
+        for finding in findings:
+            self.notice(finding.text, ill=finding.ill)

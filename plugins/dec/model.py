@@ -79,7 +79,6 @@ class DEC(Clusterer):
     """
 
     Config: ClassVar[type[Any]] = DECConfig
-    remedy = "lower clusterer.lr, train the encoder longer, or ask for fewer clusters"
 
     def __init__(self, config: DECConfig, n_clusters: int) -> None:
         super().__init__(config, n_clusters)
@@ -114,7 +113,7 @@ class DEC(Clusterer):
         extensions: list[Extension] = [target, Monitor(encoder, self, data, run.autocast)]
         if c.schedule == "cosine":
             extensions.append(LearningRate(cosine()))
-        run.train("refine", updater, [length, target.stop], extensions)
+        run.train("refine", updater, [length, target.stop], extensions, falling=False)
         return self
 
     def _inputs(self, encoder: Encoder, batch: Batch) -> Batch:

@@ -73,7 +73,6 @@ class DeepCluster(Clusterer):
     """
 
     Config: ClassVar[type[DeepClusterConfig]] = DeepClusterConfig
-    remedy = "set clusterer.uniform, take fewer rounds, or ask for fewer clusters"
 
     def __init__(self, config: DeepClusterConfig, n_clusters: int) -> None:
         super().__init__(config, n_clusters)

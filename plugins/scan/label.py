@@ -63,7 +63,7 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
     extensions: list[Extension] = [Monitor(encoder, clusterer, data, run.autocast)]
     if c.average:
         extensions.append(Average(c.average))
-    run.train("label", updater, length, extensions)
+    run.train("label", updater, length, extensions, falling=False)
     after = assign(clusterer, embed(encoder, data, autocast=run.autocast))
     sizes, left = (found.labels.bincount(minlength=clusterer.n_clusters) for found in (before, after))
     lost = int((left < LOST * sizes).sum())

@@ -90,10 +90,6 @@ class SCAN(Clusterer):
     """
 
     Config: ClassVar[type[SCANConfig]] = SCANConfig
-    remedy = (
-        "raise clusterer.entropy, lower clusterer.lr, or ask for fewer clusters; "
-        "neighbours that share no class cannot be told apart"
-    )
     mean: Tensor  # (D,)
     factor: Tensor  # ()
     chosen: Tensor  # (), the head that counts

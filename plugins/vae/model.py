@@ -232,7 +232,7 @@ class VAE(Encoder):
         if c.keep_best:  # a loss whose weight still rises is no measure
             extensions.append(BestSnapshot("bound" if rising else "loss", restore=True))
         updater = Updater(batches, self, optimizer, loss, autocast=run.autocast)
-        run.train("reconstruct", updater, length, extensions)
+        run.train("reconstruct", updater, length, extensions, falling=not rising)
         return self
 
     def loss(self, batch: Batch, share: float = 1.0) -> Tensor:
