@@ -122,8 +122,8 @@ def _with(options: Sequence[Any]) -> Callable[[Any], Any]:
 
 
 @main.command()
-@click.option("--encoder", metavar="NAME", help="What maps samples to codes.  [default: sdae]")
-@click.option("--clusterer", metavar="NAME", help="What sorts codes into clusters.  [default: dec]")
+@click.option("--encoder", metavar="NAME", help="What maps samples to codes.  [default: by the data]")
+@click.option("--clusterer", metavar="NAME", help="What sorts codes into clusters.  [default: by the data]")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same bits.  [default: 0]")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="The run's folder; the same command goes on there.  [default: runs/...]")  # fmt: skip
@@ -137,7 +137,7 @@ def run(
     """Cluster data: train an encoder, then a clusterer, and write labels, scores and the model.
 
     \b
-    deepclust run                                           bundled digits, sdae + dec
+    deepclust run                                           bundled digits, what suits them
     deepclust run --data photos.npy --clusters 12 --out runs/photos
     deepclust run --data mnist --data-root ~/data -s encoder.epochs=50 -s clusterer.tol=0.0005
 

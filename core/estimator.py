@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from . import bundle as bundles
 from . import config as configs
 from .bundle import Bundle
+from .choice import choose
 from .data import Data, arrange, tensor_over, truth_of
 from .device import choose_device
 from .errors import DeepclustError, InvalidData, InvalidSetting
@@ -50,7 +51,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
     Parameters
     ----------
     encoder, clusterer : str
-        Names from ``deepclust list``.
+        Names from ``deepclust list``; ``"auto"`` chooses by what the samples are.
     n_clusters : int or str
         A number; ``"auto"`` or ``"auto:2-30"`` to have it found from the codes.
     encoder_params, clusterer_params : dict or None
@@ -88,8 +89,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     def __init__(
         self,
-        encoder: str = "sdae",
-        clusterer: str = "dec",
+        encoder: str = "auto",
+        clusterer: str = "auto",
         n_clusters: int | str = 10,
         *,
         encoder_params: Mapping[str, Any] | None = None,
@@ -120,6 +121,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         data = self._data(X, fitting=True)
         request = self._request()
         _check_count(request, len(data))
+        request = choose(request, data, installed()).fill(request)
         supervised = installed().find("encoder", request.encoder).component.supervised
         if supervised:
             if y is None:

@@ -31,6 +31,11 @@ class Encoder(nn.Module, ABC):
     def __init__(self, config: Any, shape: Size) -> None:
         super().__init__()
 
+    @classmethod
+    def defaults(cls, shape: Size, n_samples: int) -> Mapping[str, Any]:
+        """Settings for such samples where nobody gives them; by default the Config's own."""
+        return {}
+
     @abstractmethod
     def fit(self, data: Data, run: Run) -> Self:
         """Train on ``data`` through ``run.train(stage, updater, ...)``."""
@@ -55,6 +60,11 @@ class Clusterer(nn.Module, ABC):
     def __init__(self, config: Any, n_clusters: int) -> None:
         super().__init__()
         self.n_clusters = n_clusters
+
+    @classmethod
+    def defaults(cls, shape: Size, n_samples: int) -> Mapping[str, Any]:
+        """Settings for such samples where nobody gives them; by default the Config's own."""
+        return {}
 
     def check(self, encoder: Encoder, data: Data) -> None:  # noqa: B027 - most have nothing to refuse
         """Raise DeepclustError for what ``fit`` would refuse; called before anything is trained."""

@@ -22,6 +22,7 @@ from . import checkup, count, results
 from . import device as devices
 from . import folder as folders
 from .bundle import WEIGHTS, Bundle
+from .choice import choose, stand_in
 from .console import phase
 from .data import Data
 from .engine import checkpoint
@@ -65,7 +66,8 @@ def run(
     """
     registry = registry or installed()
     device = devices.choose_device(request.device)
-    plan = resolve(request, registry, given=data is not None)
+    given = data is not None
+    plan = resolve(stand_in(request), registry, given=given)
     evaluators = {e.entry.component.name: e.cls(e.config) for e in plan.evaluators}
 
     def say(text: str) -> None:
@@ -76,6 +78,9 @@ def run(
         assert plan.data is not None
         with phase("reading the data"):
             data = plan.data.cls(plan.data.config).load(place)
+    choice = choose(request, data, registry)
+    request = choice.fill(request)
+    plan = resolve(request, registry, given=given, data=data)
     asked = clusters_of(plan, data)
     fewest = asked if isinstance(asked, int) else asked[0]
     data.check(fewest)
@@ -83,7 +88,7 @@ def run(
         check(data)
     folder = out or Path("runs") / _default_name(plan, asked)
     precision = devices.choose_precision(request.precision, device)
-    record = record_of(plan, data, asked, device, precision)
+    record = {**record_of(plan, data, asked, device, precision), "said": [*data.said, choice.why]}
     devices.prepare(device)
     work = Run(
         folder, request.seed, device, precision, request.epochs_scale, snapshot_seconds,
@@ -103,7 +108,7 @@ def run(
         say(f"{data.description}, {shown}, on {devices.describe(device)}, {precision}")
         if supervised:
             say(f"  encoder '{request.encoder}' learns from the labels of the samples it is trained on")
-        for line in data.said:
+        for line in (*data.said, *([choice.why] if choice.why else [])):
             say(f"  {line}")
         if data.skipped:
             say(f"  {len(data.skipped)} files could not be read: see '{folder / results.SKIPPED}'")

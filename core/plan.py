@@ -15,18 +15,20 @@ from .errors import DeepclustError, ImpossiblePair, InvalidData, InvalidSetting,
 from .registry import Entry, Registry
 
 if TYPE_CHECKING:
+    from .data import Data
     from .interfaces import Encoder
 
 Precision = Literal["auto", "float32", "bf16"]
 AUTO_CLUSTERS = (2, 30)  # what --clusters auto tries
+AUTO = "auto"  # the name of an encoder or clusterer that the data choose
 
 
 @dataclass(frozen=True)
 class Choices:
     """What stands outside the parts: the names, and how to run."""
 
-    encoder: str = "sdae"
-    clusterer: str = "dec"
+    encoder: str = AUTO
+    clusterer: str = AUTO
     data: str = "digits"
     evaluators: tuple[str, ...] = ("clustering", "report")
     clusters: int | str | None = None  # "auto" or "auto:2-30" to let the data say
@@ -75,10 +77,11 @@ class Plan:
     clusters: int | tuple[int, int] | None
 
 
-def resolve(request: Request, registry: Registry, *, given: bool = False) -> Plan:
+def resolve(request: Request, registry: Registry, *, given: bool = False, data: Data | None = None) -> Plan:
     """Find the classes, build the configs, and check that the pair can work.
 
-    given: the samples are there already, so no data set is looked up.
+    given: the samples are there already, so no data set is looked up. data: the samples, where they are
+    known: a component's own defaults may depend on them.
     Raises UnknownName, InvalidSetting, BrokenPlugin or ImpossiblePair.
     """
     if not (math.isfinite(request.epochs_scale) and request.epochs_scale > 0):
@@ -95,6 +98,8 @@ def resolve(request: Request, registry: Registry, *, given: bool = False) -> Pla
         entry = registry.find(kind, name)
         cls = registry.load(kind, name)
         values = {**request.settings.get(part, {}), **more}
+        if data is not None and part in ("encoder", "clusterer"):
+            values = {**data_defaults(cls, values, data), **values}
         config = configs.build(cls.Config, values, part)
         for needed_kind, needed in configs.named_components(config):
             registry.load(needed_kind, needed)
@@ -110,6 +115,11 @@ def resolve(request: Request, registry: Registry, *, given: bool = False) -> Pla
     )
     check_pair(plan, registry)
     return plan
+
+
+def data_defaults(cls: type[Any], settings: Mapping[str, Any], data: Data) -> Mapping[str, Any]:
+    """The defaults that a component class gives for such data, unless a preset is named, which says all."""
+    return {} if "preset" in settings else cls.defaults(data.shape, len(data))
 
 
 def parse_clusters(asked: int | str | None) -> int | tuple[int, int] | None:
