@@ -201,7 +201,7 @@ class Views(Protocol):
     """The ability to show samples as an encoder saw them that learned to give views of one near codes."""
 
     def view(self, x: Tensor) -> Tensor:
-        """Samples (B, *shape) to a view of each, of the same shape, drawn anew at each call."""
+        """Samples (B, *shape) to a view of each, drawn anew at each call, as ``forward`` takes them."""
         ...
 
 

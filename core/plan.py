@@ -119,7 +119,11 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
 
 def data_defaults(cls: type[Any], settings: Mapping[str, Any], data: Data) -> Mapping[str, Any]:
     """The defaults that a component class gives for such data, unless a preset is named, which says all."""
-    return {} if "preset" in settings else cls.defaults(data.shape, len(data))
+    if "preset" in settings:
+        return {}
+    found: Mapping[str, Any] = cls.defaults(data.shape, len(data))
+    # settings of a part are for the part that was the default
+    return {k: v for k, v in found.items() if k.removesuffix("_settings") not in settings}
 
 
 def parse_clusters(asked: int | str | None) -> int | tuple[int, int] | None:

@@ -30,12 +30,21 @@ from ...core.length import affordable_steps, batch_size
 from ...core.registry import installed
 from .loss import nt_xent
 
+SIDE = 32  # pixels at which a small network on a CPU looks at photographs
+SMALL: Mapping[str, Any] = {
+    "backbone": "cae",
+    "backbone_settings": {"filters": [32, 64, 128], "hidden": 256, "latent_dim": 128},
+}
+
 
 @dataclass(frozen=True)
 class SimCLRConfig:
     backbone: str = setting("resnet", "encoder of images whose output is the code", component="encoder")
     backbone_settings: Mapping[str, Any] = setting(
         {}, "settings of the backbone's network; those of its own training have no effect"
+    )
+    side: int | None = setting(
+        None, "shorter side that images are brought to for the network; none: as they are", low=4
     )
     hidden: int = setting(512, "width of the projection head's hidden layer", low=1)
     projection: int = setting(128, "dimensions in which views are compared", low=2)
@@ -66,8 +75,7 @@ class SimCLRConfig:
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         # digits and letters: what they show depends on the side and on where strokes are, not on colour
         "digits": {
-            "backbone": "cae",
-            "backbone_settings": {"filters": [32, 64, 128], "hidden": 256, "latent_dim": 128},
+            **SMALL,
             "temperature": 0.5,
             "crop": 0.7,
             "flip": False,
@@ -81,6 +89,8 @@ class SimCLRConfig:
         # appendix B.9, with the crops and the optimiser of Van Gansbeke et al. 2020
         "paper": {"optimizer": "sgd", "lr": 0.4, "batch_size": 512, "epochs": 500},
         "tutorial": {"batch_size": 512, "epochs": 50},
+        # the network of the paper at the length that its data allow
+        "resnet": {},
     }
 
 
@@ -100,6 +110,17 @@ class SimCLR(Encoder):
     """
 
     Config: ClassVar[type[SimCLRConfig]] = SimCLRConfig
+
+    @classmethod
+    def defaults(cls, shape: Size, n_samples: int) -> Mapping[str, Any]:
+        """A small convolutional network at 32 pixels, which two CPU cores train in minutes; views of grey
+        images as of digits, of colour images as of photographs."""
+        if len(shape) != 3:
+            return {}
+        if shape[0] == 1:
+            return SimCLRConfig.PRESETS["digits"]
+        return {**SMALL, "side": SIDE if min(shape[1:]) > SIDE else None}
+
     decode: Callable[[Tensor], Tensor]  # codes (B, D) to images, only with ``decoder_epochs``
 
     def __init__(self, config: SimCLRConfig, shape: Size) -> None:
@@ -113,9 +134,12 @@ class SimCLR(Encoder):
             raise InvalidSetting(
                 "encoder.backbone is 'simclr' itself; name another encoder of images, such as resnet or cae."
             )
-        self.config = config
+        self.config, self.size = config, shape[1:]
+        if config.side is not None and config.side < min(self.size):
+            factor = config.side / min(self.size)
+            self.size = (round(self.size[0] * factor), round(self.size[1] * factor))
         self.backbone: Encoder = installed().make(
-            "encoder", config.backbone, shape,
+            "encoder", config.backbone, (shape[0], *self.size),
             settings=config.backbone_settings, part="encoder.backbone_settings",
         )  # fmt: skip
         self.latent_dim = self.backbone.latent_dim
@@ -125,7 +149,8 @@ class SimCLR(Encoder):
                     f"encoder.decoder_epochs is {config.decoder_epochs}, but the backbone "
                     f"'{config.backbone}' has no decoder to train; say 0, or name one that has, such as cae."
                 )
-            self.decode = self.backbone.decode
+            self.decode = self._decode
+            self._shown = shape[1:]
         self.inputs = Standardise(shape)
         self.head = nn.Sequential(
             nn.Linear(self.latent_dim, config.hidden),
@@ -135,17 +160,27 @@ class SimCLR(Encoder):
         # at strength 0.5 the paper's changes for small images: 0.4, 0.4, 0.4, and 0.1 of hue
         self._draw_view = random_view(
             shift=config.shift, rotation=config.rotation, zoom=config.zoom, crop=config.crop,
-            flip=config.flip, jitter=0.8 * config.jitter, grey=config.grey, blur=config.blur,
+            flip=config.flip, jitter=0.8 * config.jitter, grey=config.grey, blur=config.blur, size=self.size,
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> Tensor:
-        """Codes (B, D) of images (B, C, H, W)."""
-        code: Tensor = self.backbone(self.inputs(x))
+        """Codes (B, D) of images (B, C, H, W), or of views of them at the network's size."""
+        code: Tensor = self.backbone(self.inputs(self._shrink(x)))
         return code
 
     def view(self, x: Tensor) -> Tensor:
-        """Random views (B, C, H, W) of images (B, C, H, W), as the settings say."""
-        return self._draw_view(x)
+        """Random views of images (B, C, H, W) at the network's size, as the settings say."""
+        return self._draw_view(x if self.config.crop < 1 else self._shrink(x))
+
+    def _shrink(self, x: Tensor) -> Tensor:
+        """Images at the network's size, each value the mean of what it stands for."""
+        return x if x.shape[2:] == self.size else F.adaptive_avg_pool2d(x, self.size)
+
+    def _decode(self, z: Tensor) -> Tensor:
+        """Images (B, C, H, W) of codes (B, D)."""
+        assert isinstance(self.backbone, Decodes)
+        x = self.backbone.decode(z)
+        return x if x.shape[2:] == self._shown else F.interpolate(x, self._shown, mode="bilinear")
 
     def fit(self, data: Data, run: Run) -> Self:
         """Learn to tell which two views show the same image, in a stage ``contrast``; then the decoder's.
