@@ -31,6 +31,8 @@ class Preparation:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     limit: float | None = None
+    bytes_too: bool = False  # source counts for files of bytes as well, which else stay as they are
+    held: tuple[float, float] | None = None  # where 99.8 % of the values of training's image files lay
     source: tuple[float, float] | None = None
     seen: tuple[float, float] | None = None
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from made_command import deepclust
-from made_photo import load, noise, photos, save
+from made_photo import RNG, load, noise, photos, save
 
 pytestmark = pytest.mark.usefixtures("photo_folder")
 
@@ -79,9 +79,33 @@ def test_a_run_on_a_folder_without_images(content):
     assert not Path("out").exists()
 
 
+def test_a_run_on_values_of_more_than_8_bits():
+    for i in range(12):
+        values = RNG.integers(0, 2000 + 2000 * (i % 2), (8, 8)).astype(np.uint16)
+        save(f"{['train', 'val'][i % 3 == 0]}/{'ab'[i % 2]}/{i}.png", values)
+    result = run("--data", "photos", "--out", "out", "--labels", "folders")
+    low, high = load().preparation.source
+    assert f"values from {low:g} to {high:g} become black to white" in result.stderr
+    assert "data.labels=parent" in result.stdout + result.stderr
+    made = json.loads(Path("out/run.json").read_text())["preparation"]
+    assert made["source"] == [low, high]
+    run("--data", "photos", "--out", "parent", "--labels", "parent", "-s", "data.range=0..4095")
+    assert "truth" in Path("parent/labels.csv").read_text().splitlines()[0]
+    assert json.loads(Path("parent/run.json").read_text())["preparation"]["source"] == [0, 4095]
+    deepclust("predict", "parent", "photos", "-o", "new.csv", "--device", "cpu")
+    columns = [
+        [line.split(",")[:2] for line in Path(name).read_text().splitlines()]
+        for name in ("new.csv", "parent/labels.csv")
+    ]
+    assert columns[0] == columns[1]
+
+
 def test_a_run_with_wrong_settings():
     photos(4)
     assert "HEIGHTxWIDTH" in run("--data", "photos", "--image-size", "huge", code=2).stderr
     assert "none, folders" in run("--data", "photos", "--labels", "names", code=2).stderr
+    said = run("--data", "photos", "-s", "data.range=5..2", code=2).stderr
+    assert "LOW..HIGH" in said
+    assert len(said.strip().splitlines()) == 1
     assert "max_skipped" in run("--data", "photos", "-s", "data.max_skipped=2", code=2).stderr
     assert not Path("runs").exists()

@@ -11,7 +11,20 @@ import pytest
 
 from deepclust.core import Place
 from deepclust.plugins.images import cache, decoding, pool
-from made_photo import added, broke, cache_files, channels_last, fresh, load, photos, removed, renamed, same
+from made_photo import (
+    RNG,
+    added,
+    broke,
+    cache_files,
+    channels_last,
+    fresh,
+    load,
+    photos,
+    removed,
+    renamed,
+    same,
+    save,
+)
 
 pytestmark = pytest.mark.usefixtures("photo_folder")
 
@@ -23,10 +36,10 @@ def interrupted_after(count, decoded, monkeypatch):
     """Ctrl-C when so many images were decoded."""
     counting = decoding.decode
 
-    def decode(content, shape):
+    def decode(*args):
         if len(decoded) == count:
             raise KeyboardInterrupt
-        return counting(content, shape)
+        return counting(*args)
 
     with monkeypatch.context() as patch:
         patch.setattr(decoding, "decode", decode)
@@ -55,10 +68,10 @@ def test_ctrl_c_and_then_another_folder(change, decoded, monkeypatch):
     monkeypatch.setattr(pool, "CHUNK_FILES", 1)
     counting = decoding.decode
 
-    def interrupted(content, shape):
+    def interrupted(*args):
         if len(decoded) == 8:
             raise KeyboardInterrupt
-        return counting(content, shape)
+        return counting(*args)
 
     monkeypatch.setattr(decoding, "decode", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -186,6 +199,17 @@ def test_workers_give_what_one_process_gives(workers, decoded):
     pool.FILES_A_SECOND = 10**6
     assert same(data, fresh())
     assert len(decoded) == 30
+
+
+def test_workers_use_the_scale_of_the_folder(workers, decoded):
+    for i in range(30):
+        save(f"{i}.png", RNG.integers(0, 300 * (i + 1), (8, 8)).astype(np.uint16))
+    data = load()
+    assert not decoded
+    assert data.preparation.source[1] == pytest.approx(9000, rel=0.05)
+    pool.FILES_A_SECOND = 10**6
+    assert same(data, fresh())
+    assert same(load(range="0..255"), fresh(range="0..255"))
 
 
 def test_workers_import_no_torch():

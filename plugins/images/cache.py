@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from math import prod
 from pathlib import Path
@@ -25,10 +25,11 @@ from typing import BinaryIO
 import numpy as np
 
 from ...core import DeepclustError, InvalidData, progress
-from .decoding import DIGEST_BYTES, Shape
+from .decoding import DIGEST_BYTES, Scale, Shape
 from .index import BROKEN, DECODED, UNKNOWN, UNREADABLE, UNTRUSTED, Index
 from .listing import Listing
 from .pool import decode_all
+from .survey import Survey
 from .worker import unreadable
 
 INDEX, PART, LOCK, PIXELS = "index.npz", "part.npz", "lock", "pixels-"
@@ -46,21 +47,30 @@ def default_place() -> Path:
 
 @contextlib.contextmanager
 def opened(
-    root: Path, listing: Listing, shape: Shape, place: Path | None, *, quiet: bool = False
+    root: Path,
+    listing: Listing,
+    shape: Shape,
+    scale: Scale | None,
+    survey: Callable[[], Survey],
+    place: Path | None,
+    *,
+    quiet: bool = False,
 ) -> Iterator[tuple[Index, Path]]:
     """The up-to-date index of a folder's images at a size, and its pixel file, held while they are looked at.
 
+    scale: None for what the survey says, which is made only where the folder is new or has changed.
     Raises InvalidData where the disk has no room for them, DeepclustError where the cache cannot be written.
     """
     place = Path(os.path.expanduser(place or default_place())) / "images"
     key = hashlib.blake2b(os.fsencode(root), digest_size=8).hexdigest()
-    folder = place / f"{key}-{'x'.join(map(str, shape))}"
+    values = "" if scale is None else f"-{scale.low}..{scale.high}{'-all' if scale.bytes_too else ''}"
+    folder = place / f"{key}-{'x'.join(map(str, shape))}{values}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with _held(folder / LOCK, quiet):
             index = _read(folder, INDEX, shape)
             if index is None or not index.holds(listing.names, listing.sizes, listing.times):
-                index = _Update(folder, root, listing, shape, quiet).run(index)
+                index = _Update(folder, root, listing, shape, scale, survey(), quiet).run(index)
             _remove_but(folder, index.pixels)
             yield index, folder / index.pixels
     except OSError as error:
@@ -101,17 +111,28 @@ def _read(folder: Path, name: str, shape: Shape) -> Index | None:
 class _Update:
     """One bringing up to date: what is known is taken over, what is not is decoded."""
 
-    def __init__(self, folder: Path, root: Path, listing: Listing, shape: Shape, quiet: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        root: Path,
+        listing: Listing,
+        shape: Shape,
+        scale: Scale | None,
+        survey: Survey,
+        quiet: bool,
+    ) -> None:
         self.folder, self.root, self.shape, self.quiet = folder, root, shape, quiet
         self.row_bytes = prod(shape)
         self.sizes = listing.sizes
         lately = listing.times > listing.taken - CLOCK_STEP
         self.index = Index.of(listing.names, listing.sizes, np.where(lately, UNTRUSTED, listing.times))
+        self.index.survey, self.index.scale = survey, scale or survey.scale()
         self.sources: list[tuple[Path, Index]] = []
         self.known: dict[bytes, tuple[int, int]] = {}  # a digest's source and position
 
     def run(self, earlier: Index | None) -> Index:
-        index, part = self.index, _read(self.folder, PART, self.shape)
+        index, part = self.index, self._alike(_read(self.folder, PART, self.shape))
+        earlier = self._alike(earlier)
         self.sources = [(self.folder / i.pixels, i) for i in (earlier, part) if i is not None]
         for _, source in self.sources:
             index.adopt(source)
@@ -127,11 +148,15 @@ class _Update:
         index.write(self.folder / INDEX, self.shape)
         return index
 
+    def _alike(self, other: Index | None) -> Index | None:
+        """None for what was decoded by another scale."""
+        return other if other is not None and other.scale == self.index.scale else None
+
     def _other_folders(self) -> Iterator[tuple[Path, Index]]:
         """The caches of this size, where a folder that was moved or copied finds its pixels."""
-        size = self.folder.name.partition("-")[2]
-        for folder in sorted(self.folder.parent.glob(f"*-{size}")):
-            index = _read(folder, INDEX, self.shape) if folder != self.folder else None
+        size = "x".join(map(str, self.shape))
+        for folder in sorted(self.folder.parent.glob(f"*-{size}*")):
+            index = self._alike(_read(folder, INDEX, self.shape)) if folder != self.folder else None
             if index is not None:
                 yield folder / index.pixels, index
 
@@ -273,7 +298,7 @@ class _Update:
         if not todo:
             return
         saved, pause = time.monotonic(), SAVE_SECONDS
-        chunks = decode_all(self.root, index.names, self.sizes, todo, self.shape, pixels)
+        chunks = decode_all(self.root, index.names, self.sizes, todo, self.shape, index.scale, pixels)
         with (
             progress("decoding", len(todo), "images", quiet=self.quiet) as advance,
             contextlib.closing(chunks),

@@ -6,8 +6,9 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache as once
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -21,16 +22,16 @@ from ...core import (
     Mapped,
     Place,
     Preparation,
-    Truth,
     setting,
     tensor_over,
-    truth_of,
 )
-from . import cache, decoding
+from . import cache, decoding, remark
+from .classes import classes, split_hint
+from .decoding import Head, Scale
 from .index import DECODED
 from .listing import Listing, list_images, shown
+from .survey import Survey, look_at, survey
 
-SAMPLED = 256  # files that are looked at for their size and channels
 LARGEST_AS_IS = 128  # the longest side that images keep when nobody names a size
 USUAL_SIZE = (64, 64)
 LARGEST = 4096
@@ -44,8 +45,14 @@ class ImagesConfig:
         "N, HxW, or auto: the images' own where a sample of 256 agrees on one of at most 128, else 64",
     )
     channels: Literal["auto", 1, 3] = setting("auto", "1: grey, 3: RGB, auto: grey where a sample of 256 is")
-    labels: Literal["none", "folders"] = setting(
-        "none", "true classes, for scores alone; folders: the first folder of each image's path"
+    range: str = setting(
+        "auto",
+        "LOW..HIGH: the values that become black and white; auto: bytes stay, others go by a sample of 256",
+    )
+    labels: Literal["none", "folders", "parent"] = setting(
+        "none",
+        "true classes, for scores alone; folders: the first folder of each image's path, "
+        "parent: the one that directly holds it",
     )
     max_skipped: float = setting(0.1, "share of the images that may be unreadable", low=0, high=1)
 
@@ -59,21 +66,41 @@ class Images(Dataset):
     Config: ClassVar[type[ImagesConfig]] = ImagesConfig
 
     def load(self, place: Place) -> Data:
-        """The images at the size and with the channels that the settings say."""
-        size = _size(self.config.image_size)
+        """The images at the size, with the channels and on the scale that the settings say."""
+        size, by_hand = _size(self.config.image_size), _range(self.config.range)
         root, listing = self._list(place)
+        heads = _looking(root, listing)
         channels = None if self.config.channels == "auto" else self.config.channels
         if size is None or channels is None:
-            step = max(1, len(listing.names) / SAMPLED)
-            sample = sorted({int(i * step) for i in range(min(SAMPLED, len(listing.names)))})
-            heads = [h for i in sample if (h := decoding.look(root / listing.names[i])) is not None]
-            size = size or _common_size({(height, width) for _, height, width in heads})
-            channels = channels or (1 if heads and all(grey for grey, _, _ in heads) else 3)
-        return self._open(place, root, listing, (channels, *size))
+            size = size or _common_size({(head.height, head.width) for head in heads().values()})
+            grey = [head.grey for head in heads().values()]
+            channels = channels or (1 if grey and all(grey) else 3)
+        scale = None if by_hand is None else _for_all(by_hand, heads())
+        data, scale, found = self._open(place, root, listing, (channels, *size), scale, heads)
+        said = remark.of_range(found, scale, said_by="as data.range says" if by_hand else "")
+        notices = [
+            *data.notices,
+            *remark.of_levels(data.x.numpy(), found, scale, by_hand=by_hand is not None),
+        ]
+        if by_hand is not None:
+            notices += remark.of_clipping(found, scale)
+        if scale is None:
+            return replace(data, notices=notices)
+        prepared = Preparation(
+            data.shape,
+            "uint8",
+            source=(scale.low, scale.high),
+            bytes_too=scale.bytes_too,
+            held=found.bulk if found.quantiles else None,
+        )
+        return replace(data, said=said, notices=notices, prepared=prepared)
 
     def load_like(self, place: Place, preparation: Preparation) -> Data:
-        """The images at the size and with the channels of a model's, whatever the settings say."""
-        shape = preparation.shape
+        """The images at the size, with the channels and on the scale of a model's.
+
+        Of the settings only a range counts, for new files with values on another scale.
+        """
+        shape, by_hand = preparation.shape, _range(self.config.range)
         root, listing = self._list(place)
         if len(shape) != 3 or shape[0] not in (1, 3) or preparation.mean is not None:
             raise InvalidData(
@@ -85,7 +112,17 @@ class Images(Dataset):
                 f"'{shown(str(root))}' is a folder of images, but the run was trained on numbers of type "
                 f"{preparation.dtype}, whose scale images do not tell; save them on it as a .npy file."
             )
-        return self._open(place, root, listing, (shape[0], shape[1], shape[2]))
+        heads, scale, said_by = _looking(root, listing), None, ""
+        if by_hand is not None:
+            scale, said_by = _for_all(by_hand, heads()), "as data.range says"
+        elif preparation.source is not None:
+            scale, said_by = Scale(*preparation.source, bytes_too=preparation.bytes_too), "as in training"
+        data, scale, found = self._open(place, root, listing, (shape[0], shape[1], shape[2]), scale, heads)
+        notices = list(data.notices)
+        if by_hand is None:
+            notices += remark.of_training(found, scale, preparation.source, preparation.held)
+        said = remark.of_range(found, scale, said_by=said_by)
+        return replace(data, said=said, notices=notices, prepared=preparation)
 
     def _list(self, place: Place) -> tuple[Path, Listing]:
         if not self.config.path:
@@ -110,8 +147,24 @@ class Images(Dataset):
             print(f"  ignored in '{shown(str(root))}': {others}", file=sys.stderr)
         return root, listing
 
-    def _open(self, place: Place, root: Path, listing: Listing, shape: decoding.Shape) -> Data:
-        with cache.opened(root, listing, shape, place.cache, quiet=place.quiet) as (index, pixels):
+    def _open(
+        self,
+        place: Place,
+        root: Path,
+        listing: Listing,
+        shape: decoding.Shape,
+        scale: Scale | None,
+        heads: Callable[[], dict[str, Head]],
+    ) -> tuple[Data, Scale | None, Survey]:
+        """The images, the scale that they are on, and what a sample of the files holds."""
+
+        def look() -> Survey:
+            return survey(root, heads(), quiet=place.quiet)
+
+        with cache.opened(root, listing, shape, scale, look, place.cache, quiet=place.quiet) as (
+            index,
+            pixels,
+        ):
             decoded = index.states == DECODED
             n, where = int(decoded.sum()), f"'{shown(str(root))}'"
             skipped = [(shown(index.names[i]), index.reasons[i]) for i in np.flatnonzero(~decoded).tolist()]
@@ -119,17 +172,48 @@ class Images(Dataset):
             array = np.memmap(pixels, np.uint8, "r", shape=(n, *shape))
             mapped, x = Mapped(array), tensor_over(array)
         files = [shown(name) for name, good in zip(index.names, decoded.tolist(), strict=True) if good]
+        labels = self.config.labels
+        hint = split_hint(files) if labels == "folders" else None
         kind = "grey" if shape[0] == 1 else "RGB"
         lost = f", {len(skipped)} unreadable left out" if skipped else ""
-        return Data(
+        data = Data(
             x,
             f"{shown(root.name) or root}, {n} {kind} images of {shape[1]}x{shape[2]}{lost}",
             files=files,
             root=root,
             skipped=skipped,
             mapped=mapped,
-            revealed=_classes(files, where) if self.config.labels == "folders" else None,
+            notices=[hint] if hint else [],
+            revealed=classes(files, labels, where) if labels != "none" else None,
         )
+        return data, index.scale, index.survey
+
+
+def _looking(root: Path, listing: Listing) -> Callable[[], dict[str, Head]]:
+    """Looks at the heads of a sample of the files when it is first called."""
+    return once(lambda: look_at(root, listing.names))
+
+
+def _range(asked: str) -> tuple[float, float] | None:
+    """(low, high), None for auto."""
+    if asked == "auto":
+        return None
+    number = r"([-+]?\d+(?:\.\d+)?(?:[eE][-+]?\d+)?)"
+    found = re.fullmatch(rf"\s*{number}\s*\.\.\s*{number}\s*", asked)
+    if found:
+        low, high = float(found[1]), float(found[2])
+        if low < high and math.isfinite(high - low) and math.isfinite(255 / (high - low)):
+            return low, high
+    raise InvalidSetting(
+        f"data.range is '{asked}', but it must be auto or LOW..HIGH, the values that become black and white, "
+        "the lower one first, such as 0..4095 or -1000..3000."
+    )
+
+
+def _for_all(values: tuple[float, float], heads: Mapping[str, Head]) -> Scale:
+    """A range that was given by hand: for bytes, too, where all files hold such and it lies within them."""
+    low, high = values
+    return Scale(low, high, bytes_too=low >= 0 and high <= 255 and not any(h.kind for h in heads.values()))
 
 
 def _size(asked: int | str) -> tuple[int, int] | None:
@@ -174,16 +258,3 @@ def _check_skipped(skipped: Sequence[tuple[str, str]], total: int, allowed: floa
         f"{allowed:.0%} may be left out): {first}{'; ...' if len(skipped) > 3 else ''}. "
         f"Repair or remove them{more}."
     )
-
-
-def _classes(files: Sequence[str], where: str) -> Truth:
-    """The first folder of each path; files that are in none have no class."""
-    folders = [name.partition("/")[0] if "/" in name else None for name in files]
-    names = sorted({folder for folder in folders if folder is not None})
-    if not names:
-        raise InvalidData(
-            f"labels were asked for from folders, but all images lie directly in {where}; put each "
-            "class into a folder of its own, or leave --labels out."
-        )
-    codes = {name: code for code, name in enumerate(names)}
-    return truth_of(np.array([-1 if f is None else codes[f] for f in folders]), names)

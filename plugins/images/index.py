@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from ...core.files import replacing
-from .decoding import DIGEST_BYTES, VERSION, Shape
+from .decoding import DIGEST_BYTES, VERSION, Scale, Shape
+from .survey import Survey
 
-FORMAT = 1
+FORMAT = 2
 UNKNOWN, DECODED, BROKEN, UNREADABLE = range(4)  # states; what is unreadable is tried again each time
 UNTRUSTED = (
     -1
@@ -26,7 +28,7 @@ class Index:
     names: N. sizes, times: (N,), by which an unchanged file is known. states: (N,). digests: (N, 16) of the
     files' bytes. checksums: (N,) of the pixels. reasons: by position, of what is broken or unreadable.
     pixels: the name of the pixel file. complete: rows are the decoded files in their order; else each
-    file's position is its row.
+    file's position is its row. scale, survey: by which they were decoded, and the sample that told it.
     """
 
     names: list[str]
@@ -38,6 +40,8 @@ class Index:
     reasons: dict[int, str]
     pixels: str = ""
     complete: bool = False
+    scale: Scale | None = None
+    survey: Survey = field(default_factory=lambda: Survey({}))
 
     @classmethod
     def of(cls, names: list[str], sizes: np.ndarray, times: np.ndarray) -> Index:
@@ -92,6 +96,8 @@ class Index:
             "shape": shape,
             "pixels": self.pixels,
             "complete": self.complete,
+            "scale": self.scale,
+            "survey": dataclasses.asdict(self.survey),
             "reasons": [list(self.reasons), list(self.reasons.values())],
         }
         with replacing(path) as file:
@@ -124,6 +130,8 @@ class Index:
                     reasons=dict(zip(*about["reasons"], strict=True)),
                     pixels=str(about["pixels"]),
                     complete=bool(about["complete"]),
+                    scale=None if about["scale"] is None else Scale(*about["scale"]),
+                    survey=Survey.from_record(about["survey"]),
                 )
         except Exception:  # a zip file that is cut or overwritten fails in many ways
             return None

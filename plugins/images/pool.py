@@ -36,6 +36,7 @@ def decode_all(
     sizes: np.ndarray,
     todo: Sequence[int],
     shape: decoding.Shape,
+    scale: decoding.Scale | None,
     pixels: Path,
 ) -> Generator[tuple[Chunk, list[Answer]], None, None]:
     """Decode the files at the positions ``todo`` into the same rows of ``pixels``, chunk by chunk.
@@ -47,11 +48,11 @@ def decode_all(
     seconds = len(todo) / FILES_A_SECOND + float(sizes[todo].sum()) / BYTES_A_SECOND
     count = min(_cores(), MOST_WORKERS, len(chunks))
     if seconds >= 1:
-        task = {"root": str(root), "pixels": str(pixels), "shape": shape}
+        task = {"root": str(root), "pixels": str(pixels), "shape": shape, "scale": scale}
         yield from _by_workers(count, task, chunks, names)
     with pixels.open("r+b", buffering=0) as file:  # also what is left where no worker could be started
         for chunk in chunks:
-            yield chunk, work(str(root), [names[i] for i in chunk], chunk, shape, file)
+            yield chunk, work(str(root), [names[i] for i in chunk], chunk, shape, scale, file)
 
 
 def _cores() -> int:

@@ -31,17 +31,27 @@ class Answer(NamedTuple):
 
 
 def work(
-    root: str, names: Sequence[str], rows: Sequence[int], shape: decoding.Shape, pixels: BinaryIO
+    root: str,
+    names: Sequence[str],
+    rows: Sequence[int],
+    shape: decoding.Shape,
+    scale: decoding.Scale | None,
+    pixels: BinaryIO,
 ) -> list[Answer]:
     """Decode files below ``root``, each into its row of the pixel file.
 
     Raises OSError where the pixel file cannot be written.
     """
     with decoding.quietly():
-        return [_one(os.path.join(root, n), row, shape, pixels) for n, row in zip(names, rows, strict=True)]
+        return [
+            _one(os.path.join(root, name), row, shape, scale, pixels)
+            for name, row in zip(names, rows, strict=True)
+        ]
 
 
-def _one(path: str, row: int, shape: decoding.Shape, pixels: BinaryIO) -> Answer:
+def _one(
+    path: str, row: int, shape: decoding.Shape, scale: decoding.Scale | None, pixels: BinaryIO
+) -> Answer:
     try:
         with open(path, "rb") as file:
             content = file.read()
@@ -51,7 +61,7 @@ def _one(path: str, row: int, shape: decoding.Shape, pixels: BinaryIO) -> Answer
     if not content:
         return Answer(digest, None, "the file is empty")
     try:
-        decoded = decoding.decode(content, shape)
+        decoded = decoding.decode(content, shape, scale)
     except MemoryError:
         return Answer(None, None, "there was not enough memory to decode it")  # another time there may be
     except Exception as error:  # the decoders of Pillow meet broken files with any of them
@@ -73,12 +83,13 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a decoder that prints must not get between the answers
     task = json.loads(sys.stdin.buffer.readline())
+    shape, scale = tuple(task["shape"]), decoding.Scale(*task["scale"]) if task["scale"] else None
     with open(task["pixels"], "r+b", buffering=0) as pixels:
         _say(answers, "ready")
         for line in sys.stdin.buffer:
             chunk = json.loads(line)
             try:
-                done = work(task["root"], chunk["names"], chunk["rows"], tuple(task["shape"]), pixels)
+                done = work(task["root"], chunk["names"], chunk["rows"], shape, scale, pixels)
             except OSError as error:
                 _say(answers, {"errno": error.errno, "strerror": error.strerror})
                 return
