@@ -171,7 +171,7 @@ def _carry_out(
         Bundle(encoder, clusterer, centers, data.preparation, kept).save(work.folder / WEIGHTS)
         if said := health.measure(result.labels, result.confidence, n_clusters).complaint(n_clusters):
             run_clusterer.notice(f"{said}: {clusterer.remedy}.", ill=True)
-    notices = [Notice(text) for text in data.notices]
+    notices = [Notice(text) for text in data.remarks()]
     notices += [notice for part in (run_encoder, run_clusterer) for notice in read_notices(part.folder)]
     before: dict[str, Any] = {
         "protocol": protocol(
