@@ -206,8 +206,8 @@ class Data:
         if 2 * distinct < n:
             which = "" if n == len(self) else f" looked at, of {len(self):,},"
             said.append(
-                f"{n - distinct:,} of the {n:,} samples{which} are copies of others; a copy counts as much as "
-                "any sample in training and in scores"
+                f"{n - distinct:,} of the {n:,} samples{which} are copies of others; a copy counts as much "
+                "as any sample in training and in scores"
             )
         return said
 

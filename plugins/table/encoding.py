@@ -36,11 +36,13 @@ class Encoded:
 
 def names(encoding: Encoding) -> list[str]:
     """What the values are called: after their column, one of a category after its text as well."""
-    return [
-        f"{name}={value}" if how["kind"] == "category" else name
-        for name, how in encoding.items()
-        for value in (how["values"] if how["kind"] == "category" else [""] * (how["kind"] != "name"))
-    ]
+    found: list[str] = []
+    for name, how in encoding.items():
+        if how["kind"] == "category":
+            found += [f"{name}={value}" for value in how["values"]]
+        elif how["kind"] != "name":
+            found.append(name)
+    return found
 
 
 def scales(encoding: Encoding) -> np.ndarray:
@@ -150,8 +152,13 @@ def describe(encoded: Encoded, left: Mapping[str, str]) -> list[str]:
     }  # fmt: skip
     lines = [f"{word}: {_listed(by_kind[kind])}" for kind, word in words.items() if kind in by_kind]
     if left:
-        lines.append(f"left out: {_listed([f'{name} ({reason})' for name, reason in left.items()])}")
+        lines.append(left_out(left))
     return lines
+
+
+def left_out(left: Mapping[str, str]) -> str:
+    """The columns that are left out, and why."""
+    return f"left out: {_listed([f'{name} ({reason})' for name, reason in left.items()])}"
 
 
 def missed(encoded: Encoded) -> list[str]:

@@ -203,7 +203,7 @@ def _advice(cell: str, sheet: Sheet, column: int) -> str:
         return f"'{shown}' is no finite number; fill missing values, or {leave}"
     if readings(cell):
         return (
-            f"'{shown}' is not written as other numbers of the table are ({sheet.notation.example()}); "
+            f"'{shown}' is not written as numbers are in this table ({sheet.notation.example()}); "
             "-s data.decimal=... and -s data.thousands=... say how all are"
         )
     return (

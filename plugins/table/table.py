@@ -59,8 +59,7 @@ class Table(Dataset):
         left = {sheet.header[i] or f"column {i + 1}": reason for i, reason in columns.left.items()}
         if not kinds:
             raise InvalidData(
-                f"'{sheet.path}' has no column to cluster by: left out are "
-                f"{', '.join(f'{name}, which {reason}' for name, reason in left.items())}; "
+                f"'{sheet.path}' has no column to cluster by; {encoding.left_out(left)}; "
                 "-s data.columns=... names those to use."
             )
         names = self._row_names(columns)
@@ -73,10 +72,9 @@ class Table(Dataset):
         said = encoding.describe(encoded, left)
         if sheet.notation != number.PLAIN:
             said.append(f"numbers are written as {sheet.notation.example()}")
-        data = replace(data, said=said, notices=tuple(columns.notices))
-        return (
-            data if self.config.labels is None else replace(data, revealed=_truth(texts[self.config.labels]))
-        )
+        labels = texts.get(self.config.labels)
+        truth = None if labels is None else _truth(labels)
+        return replace(data, said=said, notices=tuple(columns.notices), revealed=truth)
 
     def load_like(self, place: Place, preparation: Preparation) -> Data:
         """The columns that ``preparation`` names, made as it says; others are ignored.
@@ -179,11 +177,11 @@ class Table(Dataset):
 
     def _row_names(self, columns: Columns) -> str | None:
         """The column that names the rows: the user's, else the first left out because it does."""
-        if self.config.id is not None or self.config.columns:
-            return self.config.id
+        named: str | None = self.config.id
+        if named is not None or self.config.columns:
+            return named
         naming = [i for i, reason in columns.left.items() if reason in (ROWS, COUNTS)]
-        named = [columns.sheet.header[i] for i in sorted(naming) if columns.sheet.header[i]]
-        return named[0] if named else None
+        return next((columns.sheet.header[i] for i in sorted(naming) if columns.sheet.header[i]), None)
 
     def _plain(
         self, sheet: Sheet, numbers: list[int], texts: Sequence[str] = ()
@@ -227,8 +225,10 @@ class Table(Dataset):
         mean = std = None
         if self.config.scale == "standard":
             scales = encoding.scales(encoded.encoding)
-            centers = encoded.rows.mean(axis=0)
             own = np.flatnonzero(np.isnan(scales))
+            fixed = np.flatnonzero(~np.isnan(scales))
+            centers = np.zeros(len(names))
+            centers[fixed] = encoded.rows[:, fixed].mean(axis=0)
             centers[own], scales[own] = _statistics(encoded.rows[:, own], [names[i] for i in own], path)
             mean, std = tuple(centers.tolist()), tuple(scales.tolist())
         return Preparation((len(names),), "float32", tuple(names), mean, std, encoding=encoded.encoding)
@@ -237,7 +237,7 @@ class Table(Dataset):
         self, sheet: Sheet, rows: np.ndarray, preparation: Preparation, names: str | None,
         texts: Mapping[str, list[str]],
     ) -> Data:  # fmt: skip
-        x = np.empty(rows.shape, np.float32)
+        x: np.ndarray = np.empty(rows.shape, np.float32)
         with np.errstate(over="ignore"):  # Data.check_finite names what becomes infinite
             for start in range(0, len(rows), CHUNK):
                 x[start : start + CHUNK] = preparation.standardise(rows[start : start + CHUNK])
