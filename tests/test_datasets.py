@@ -381,8 +381,10 @@ def test_copies_share_their_cluster(tmp_path):
     rng = np.random.default_rng(0)
     copied = rng.integers(0, 9, 301)
     np.savez(tmp_path / "x.npz", x=rng.normal(size=(9, 6)).astype(np.float32)[copied])
-    arguments = ["run", "--data", str(tmp_path / "x.npz"), "--clusters", "7", "--out", str(tmp_path / "run"), "-q",
-                 "--epochs-scale", "0.1", "-s", "encoder.hidden=16", "--evaluator", "clustering"]  # fmt: skip
+    arguments = [
+        "run", "--data", str(tmp_path / "x.npz"), "--clusters", "7", "--out", str(tmp_path / "run"), "-q",
+        "--epochs-scale", "0.1", "-s", "encoder.hidden=16", "--evaluator", "clustering",
+    ]  # fmt: skip
     result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     labels = np.array([line.split(",")[1] for line in (tmp_path / "run/labels.csv").read_text().split()[1:]])
