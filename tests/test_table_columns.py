@@ -95,7 +95,7 @@ def test_a_category_weighs_as_much_as_a_number_and_a_rare_one_no_more(k):
     write({"number": [str(v) for v in np.random.default_rng(k).normal(size=n)],
            "even": [f"text {i % k}" for i in range(n)],
            "rare": ["odd one" if i == 5 else "usual" for i in range(n)],
-           "truth": ["yes" if i % 2 else "no" for i in range(n)]})  # fmt: skip
+           "spoken": ["yes" if i % 2 else "no" for i in range(n)]})  # fmt: skip
     data = load()
     names, x = np.array(data.preparation.columns), data.x.double()
 
@@ -103,7 +103,7 @@ def test_a_category_weighs_as_much_as_a_number_and_a_rare_one_no_more(k):
         own = x[:, [name.partition("=")[0] == column for name in names]]
         return float(torch.cdist(own, own).square().mean())
 
-    for column in ("number", "even", "truth"):
+    for column in ("number", "even", "spoken"):
         assert apart(column) == pytest.approx(2, rel=1e-5), column
     assert apart("rare") < 2 / 10
     assert float(x.abs().max()) < 6
@@ -193,6 +193,8 @@ LEFT = {
     "nothing": ([""] * 30, "is empty"),
     "missing": (["NA", "-"] * 15, "is empty"),
     "mostly missing": (["1.5", "", ""] * 10, "is empty in more than half of the rows"),
+    "no number mostly": (["1.5", "nan", "nan"] * 10, "is empty in more than half of the rows"),
+    "hardly dates": (["2024-05-01", "", "?"] * 10, "is empty in more than half of the rows"),
     "many": ((f"t{i % 20}" for i in range(30)), "holds 20 different texts"),
     "either": (["01/02/2024", "03/04/2024", "05/04/2024"] * 10, "day and month cannot be told apart"),
     "": (map(str, range(30)), "counts the rows"),
@@ -210,6 +212,25 @@ def test_columns_that_nothing_can_be_learnt_from_are_left_out(name):
     if not naming:
         assert f"{name or 'column 1'} (" in data.said[-1]
         assert reason in data.said[-1]
+
+
+@pytest.mark.parametrize("cells", [["cat", "dog", "cow"] * 10, ["0", "1", "2"] * 10])
+def test_classes_are_not_clustered_by_unless_the_user_says_so(cells):
+    write({"a": [f"{i % 5}.5" for i in range(30)], "Label": cells})
+    data = load()
+    assert data.preparation.columns == ("a",)
+    assert data.said[-1] == "left out: Label (may be the true classes: --labels Label)"
+    assert data.truth is None
+    assert load(labels="Label").truth.names == tuple(sorted({*cells}))
+    assert load(columns=("a", "Label")).shape[0] > 1
+    assert load(categories=("Label",)).shape == (4,)
+
+
+def test_names_that_say_that_numbers_count_nothing():
+    for names, is_id in ((("customerID", "shop-id", "Id", "GUID"), True), (("paid", "GRID", "idle"), False)):
+        for name in names:
+            write({"b": [f"{i % 5}.5" for i in range(30)], name: [str(i % 3) for i in range(30)]})
+            assert (f"categories: {name} (3)" in load().said) == is_id
 
 
 def test_what_only_looks_like_a_count_of_the_rows_is_used():
@@ -296,6 +317,19 @@ def test_points_and_commas_are_read_where_they_are_certain(delimiter, a, b, want
     assert sorted(ways) == pytest.approx([1.234, 1234]), "each of the two ways out leads to one of them"
 
 
+@pytest.mark.parametrize(("hint", "first"), [("0.5", 1.234), ("7,5", 1234), ("1.234.567", 1234)])
+def test_new_numbers_in_doubt_are_written_as_those_of_the_training(hint, first):
+    write({"a": ["1.234", "345"], "b": [hint, "8"]}, delimiter=";")
+    trained = load(scale="none")
+    kept = Preparation.from_record(json.loads(json.dumps(trained.preparation.record())))
+    write({"a": ["1.234"], "b": ["8"]}, "new.csv", delimiter=";")
+    with pytest.raises(DeepclustError, match="may be"):
+        load("new.csv")
+    assert load("new.csv", like=kept).x.tolist() == [[pytest.approx(first), 8]]
+    write({"a": ["1.5"], "b": ["8"]}, "new.csv", delimiter=";")
+    assert load("new.csv", like=kept).x.tolist() == [[1.5, 8]], "where it is certain that does not matter"
+
+
 def test_numbers_are_the_same_with_and_without_texts_beside_them():
     """NumPy's parser reads tables of numbers alone, a slower one the others."""
     rng = np.random.default_rng(0)
@@ -335,3 +369,39 @@ def test_an_office_table_from_its_path_to_new_labels():
     rows = list(csv.DictReader(Path("again.csv").read_text().splitlines()))
     assert [row["id"] for row in rows] == table["id"]
     assert all(math.isfinite(float(row["distance"])) for row in rows)
+
+
+POOLS = [
+    cells.split("|")
+    for cells in (
+        "1|2|-4|1e3", "1,5|2,25", "1.234|99", "1.234,5|77", "|1|2.5", "NA|?|3", "yes|NO|", "a|b|c", "x|", "x",
+        "",
+        "2024-01-02|2024-02-03", "3 Jan 2024|", "01/02/2024|13/02/2024", "1 234|5", "a|1|2|3", "none|pool",
+        "0|1", "inf|1",
+    )
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_any_table_is_refused_or_becomes_what_its_own_model_makes_of_it(seed):
+    """Columns drawn at random: an error is one for the user, values are finite, and none is lost."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(12, 40))
+    columns = {name: [str(cell) for cell in rng.choice(POOLS[rng.integers(len(POOLS))], n)] for name in "abc"}
+    columns["id"] = [f"n{i}" for i in rng.permutation(n)]
+    if seed % 3 == 0:
+        columns["b"] = [f"{v:.3f}" for v in rng.normal(size=n)]
+    write(columns, delimiter=",;\t"[seed % 3])
+    try:
+        data = load()
+    except DeepclustError as error:
+        text = str(error)
+        assert "t.csv" in text
+        assert len(text) < 500
+        return
+    assert torch.isfinite(data.x).all()
+    assert data.shape == (len(data.preparation.columns),)
+    kept = Preparation.from_record(json.loads(json.dumps(data.preparation.record())))
+    assert torch.equal(load(like=kept).x, data.x)
+    about = " ".join(data.said)
+    assert all(f" {name}" in about for name in columns), "each column is spoken of"

@@ -15,9 +15,9 @@ from .number import MISSING, NOTATIONS, PLAIN, Notation
 from .sheet import Sheet, walk
 
 CATEGORIES = 50  # different texts in a column of categories, at most
-ROWS = "names the rows"
+ROWS, EMPTY = "names the rows", "is empty in more than half of the rows"
 PAIRS = (("no", "yes"), ("n", "y"), ("false", "true"), ("f", "t"), ("off", "on"))
-_ID = re.compile(r"(.*[_ -])?(id|uuid|guid)", re.IGNORECASE)
+_ID = re.compile(r"(?i:(.*[_ -])?(id|uuid|guid))|.*[a-z](Id|ID)")
 _EITHER = ({"%d/%m/%Y", "%m/%d/%Y"}, {"%d-%m-%Y", "%m-%d-%Y"})
 
 
@@ -103,6 +103,9 @@ def survey(
     notices: list[str] = []
     for i, tally in tallies.items():
         kind = _kind(sheet, i, tally, n_rows, i in categories)
+        filled = not isinstance(kind, str) and kind["kind"] in ("number", "date")
+        if filled and 2 * tally.missing > n_rows and not explicit:
+            kind = EMPTY
         if not isinstance(kind, str):
             kinds[i] = kind
         elif explicit:
@@ -123,12 +126,12 @@ def named_ids(sheet: Sheet, columns: Sequence[int]) -> list[int]:
     return [i for i in columns if _ID.fullmatch(sheet.header[i])]
 
 
-def with_notation(sheet: Sheet, columns: Sequence[int], open_: int) -> Sheet:
-    """The sheet, with the notation of the numbers in ``columns``.
+def with_notation(sheet: Sheet, columns: Sequence[int], open_: int, usual: Notation | None = None) -> Sheet:
+    """The sheet, with the notation of the numbers in ``columns``: the usual one where it makes sense.
 
     Raises InvalidData where it cannot be told.
     """
-    return replace(sheet, notation=_notation(sheet, _count(sheet, columns)[1], open_))
+    return replace(sheet, notation=_notation(sheet, _count(sheet, columns)[1], open_, usual))
 
 
 def points_in_doubt(sheet: Sheet, columns: Sequence[int], open_: int) -> bool:
@@ -162,10 +165,12 @@ def _count(
     return n_rows, tallies
 
 
-def _notation(sheet: Sheet, tallies: Mapping[int, _Tally], open_: int) -> Notation:
+def _notation(
+    sheet: Sheet, tallies: Mapping[int, _Tally], open_: int, usual: Notation | None = None
+) -> Notation:
     """How the columns of numbers are written."""
     columns = [i for i, tally in tallies.items() if tally.of_numbers]
-    best, other = number.choose([tallies[i].numbers for i in columns], open_)
+    best, other = number.choose([tallies[i].numbers for i in columns], open_, usual)
     if other is None or (best == PLAIN and sheet.delimiter == "," and other.thousands == "point"):
         return best
     for line, row in walk(sheet):
@@ -184,7 +189,9 @@ def _notation(sheet: Sheet, tallies: Mapping[int, _Tally], open_: int) -> Notati
 def _kind(sheet: Sheet, i: int, tally: _Tally, n_rows: int, forced: bool) -> Mapping[str, Any] | str:
     """How the cells of a column become values, or why they do not."""
     if tally.of_numbers and not forced:
-        return {"kind": "number"}
+        if sheet.notation == PLAIN:
+            return {"kind": "number"}
+        return {"kind": "number", "written": [sheet.notation.decimal, sheet.notation.thousands]}
     n_filled, values = tally.n_numbers + tally.n_texts, tally.values
     if not (values if forced else n_filled):
         return "is empty"

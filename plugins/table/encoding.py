@@ -91,7 +91,8 @@ def encode(
                 column = _days(sheet, name, texts[name], how["form"])
             gaps = np.isnan(column)
             if "fill" not in how:
-                how["fill"] = float(np.median(column[~gaps]))
+                with np.errstate(over="ignore"):  # what is as large is refused later
+                    how["fill"] = float(np.median(column[~gaps]))
             if count := int(gaps.sum()):
                 filled[name] = count
             rows[:, at] = np.where(gaps, how["fill"], column)

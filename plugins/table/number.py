@@ -102,11 +102,14 @@ def allowed(decimal: str, thousands: str) -> int:
     )
 
 
-def choose(columns: Sequence[Mapping[int, int]], open_: int) -> tuple[Notation, Notation | None]:
+def choose(
+    columns: Sequence[Mapping[int, int]], open_: int, usual: Notation | None = None
+) -> tuple[Notation, Notation | None]:
     """The notation in which all numbers of a table make sense, and another that does, with other values.
 
-    columns: of each column of numbers how many cells have which ``readings``. Where no notation
-    takes all cells, it is the one that takes most, so that the odd ones can be named.
+    columns: of each column of numbers how many cells have which ``readings``. usual: what is taken
+    wherever it makes sense. Where no notation takes all cells, it is the one that takes most, so that
+    the odd ones can be named.
     """
     bits = [bit for bit in range(len(NOTATIONS)) if open_ >> bit & 1]
     counts = {bit: sum(n for column in columns for m, n in column.items() if m >> bit & 1) for bit in bits}
@@ -118,6 +121,8 @@ def choose(columns: Sequence[Mapping[int, int]], open_: int) -> tuple[Notation, 
     ]
     total = sum(n for column in columns for m, n in column.items() if m)
     if counts[best] == total:
+        if usual is not None and counts.get(NOTATIONS.index(usual)) == total:
+            return usual, None
         for bit in rivals:
             if any(_in_doubt(column, best, bit) for column in columns):
                 return NOTATIONS[best], NOTATIONS[bit]

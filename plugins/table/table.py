@@ -14,13 +14,15 @@ import torch
 from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparation, Truth, setting, truth_of
 from ...core.errors import unknown
 from . import column, encoding, number
-from .column import ROWS, Columns
+from .column import EMPTY, ROWS, Columns
 from .encoding import Encoded
+from .number import Notation
 from .sheet import Sheet, open_sheet, read, read_numbers
 
 CHUNK = 65536  # rows standardised in one go
 COUNTED = 10  # rows from which a column that counts them is told from chance
-COUNTS, EMPTY = "counts the rows", "is empty in more than half of the rows"
+COUNTS = "counts the rows"
+CLASSES = ("class", "classes", "label", "labels", "target", "truth")  # what such a column tells, lower case
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class Table(Dataset):
         sheet = columns.sheet
         kinds: dict[str, Mapping[str, Any]] = {sheet.header[i]: how for i, how in columns.kinds.items()}
         left = {sheet.header[i] or f"column {i + 1}": reason for i, reason in columns.left.items()}
+        left |= {name: f"may be the true classes: --labels {name}" for name in self._classes(sheet)}
         if not kinds:
             raise InvalidData(
                 f"'{sheet.path}' has no column to cluster by; {encoding.left_out(left)}; "
@@ -103,7 +106,9 @@ class Table(Dataset):
             names = None
         numbers = [sheet.header.index(name) for name, how in used.items() if how["kind"] == "number"]
         others = [name for name, how in used.items() if how["kind"] != "number"]
-        rows, texts = self._new(sheet, numbers, [*others, *filter(None, [names])])
+        written = (how["written"] for how in used.values() if "written" in how)
+        usual = Notation(*next(written, ()))
+        rows, texts = self._new(sheet, numbers, [*others, *filter(None, [names])], usual=usual)
         encoded = encoding.encode(sheet, used, rows, texts)
         data = self._data(sheet, encoded.rows, preparation, names, texts)
         return replace(data, notices=encoding.missed(encoded))
@@ -138,10 +143,18 @@ class Table(Dataset):
                     raise InvalidSetting(f"data.categories names '{name}', which data.columns does not.")
         if c.columns:
             return [sheet.header.index(name) for name in c.columns]
-        wanted = [i for i, name in enumerate(sheet.header) if not name or name not in (c.id, c.labels)]
+        apart = {c.id, c.labels, *self._classes(sheet)}
+        wanted = [i for i, name in enumerate(sheet.header) if not name or name not in apart]
         if not wanted:
             raise InvalidData(f"'{sheet.path}' has no column to cluster by beside id and labels.")
         return wanted
+
+    def _classes(self, sheet: Sheet) -> list[str]:
+        """The columns that are left out for their names, lest the truth is clustered by."""
+        c = self.config
+        chosen = (c.id, c.labels, *c.categories)
+        named = [name for name in sheet.header if name.lower() in CLASSES and name not in chosen]
+        return [] if c.columns else named
 
     def _typed(self, sheet: Sheet, wanted: list[int]) -> tuple[Columns, np.ndarray, dict[str, list[str]]]:
         """What the columns are, the rows (N, D) of those of numbers, and the cells of the others."""
@@ -206,13 +219,15 @@ class Table(Dataset):
         return rows, dict(zip(names, cells, strict=True))
 
     def _new(
-        self, sheet: Sheet, numbers: list[int], texts: Sequence[str] = (), *, gaps: bool = True
-    ) -> tuple[np.ndarray, dict[str, list[str]]]:
-        """As ``_read``, of a table whose notation is not known yet."""
+        self, sheet: Sheet, numbers: list[int], texts: Sequence[str] = (), *, gaps: bool = True,
+        usual: Notation | None = None,
+    ) -> tuple[np.ndarray, dict[str, list[str]]]:  # fmt: skip
+        """As ``_read``, of a table whose notation is not known yet. usual: that of the training."""
         found = self._plain(sheet, numbers, texts)
         if found is not None and (gaps or not np.isnan(found[0]).any()):
             return found
-        return self._read(column.with_notation(sheet, numbers, self._notations()), numbers, texts, gaps=gaps)
+        sheet = column.with_notation(sheet, numbers, self._notations(), usual)
+        return self._read(sheet, numbers, texts, gaps=gaps)
 
     def _texts(self, more: Sequence[str]) -> list[str]:
         return [
