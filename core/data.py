@@ -19,6 +19,8 @@ from .preparation import Preparation
 Size = tuple[int, ...]
 CHUNK_BYTES = 8 * 2**20  # of samples looked at in one go
 HASHED_BYTES = 2**30  # above this the fingerprint samples the data
+KNOWN = 0.1  # share of samples without a class from which it is said
+COMPARED, COMPARED_BYTES = 4096, 2**28  # samples among which copies are looked for, at most
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,17 @@ class Truth:
 
     labels: np.ndarray
     names: tuple[str, ...]
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        """A sentence for the user where a tenth of the samples or more have no class."""
+        unknown = int((self.labels < 0).sum())
+        if not len(self.labels) or unknown < KNOWN * len(self.labels):
+            return ()
+        return (
+            f"{unknown:,} of {len(self.labels):,} samples have no class (their label is -1 or empty), so the "
+            "scores that compare with classes are of the others",
+        )
 
 
 @dataclass(frozen=True)
@@ -78,13 +91,16 @@ class Data:
 
     def batch(self, index: Tensor) -> Tensor:
         """The samples at ``index`` (B,) as float32 on the device; bytes become 0 to 1.  # (B, *shape)"""
-        if self.mapped is not None:
-            return self._deliver(self.mapped.take(index.tolist()))
-        return self._deliver(self.x.index_select(0, index.to(self.x.device)))
+        return self._deliver(self._at(index))
 
     def slice(self, start: int, stop: int) -> Tensor:
         """The samples from ``start`` to ``stop`` as ``batch`` gives them."""
         return self._deliver(self._rows(start, stop))
+
+    def _at(self, index: Tensor) -> Tensor:
+        if self.mapped is not None:
+            return self.mapped.take(index.tolist())
+        return self.x.index_select(0, index.to(self.x.device))
 
     def _rows(self, start: int, stop: int) -> Tensor:
         return self.x[start:stop] if self.mapped is None else self.mapped.slice(start, stop)
@@ -149,7 +165,7 @@ class Data:
         return digest.hexdigest()
 
     def check(self, n_clusters: int) -> None:
-        """Raise InvalidData for no samples, too few for ``n_clusters``, or values that are not finite."""
+        """Raise InvalidData for no samples, fewer distinct ones than ``n_clusters``, or values not finite."""
         if len(self) == 0 or self.x[0].numel() == 0:
             raise InvalidData(f"{self.description}: the data are empty, shape {tuple(self.x.shape)}.")
         if n_clusters < 2 or n_clusters > len(self):
@@ -158,6 +174,42 @@ class Data:
                 f"--clusters must be from 2 to {len(self)}."
             )
         self.check_finite()
+        distinct = self._distinct(n_clusters)
+        if distinct < n_clusters:
+            what = "row" if len(self.shape) == 1 else "image"
+            many = f"{distinct} distinct {what}s" if distinct > 1 else f"1 distinct {what}"
+            do = f"--clusters must be at most {distinct}" if distinct > 1 else "there is nothing to cluster"
+            raise InvalidData(
+                f"{n_clusters} clusters were asked for of {len(self)} samples ({self.description}), which "
+                f"are copies of {many}: {do}."
+            )
+
+    def _distinct(self, enough: int) -> int:
+        """How many different samples there are, counted up to ``enough``."""
+        seen: set[bytes] = set()
+        for start, stop in self._chunks():
+            for i in range(start, stop, enough):
+                seen.update(_digests(self._rows(i, min(i + enough, stop))))
+                if len(seen) >= enough:
+                    return enough
+        return len(seen)
+
+    def remarks(self) -> list[str]:
+        """Sentences that the user must not miss: ``notices``, and what the samples and classes show.
+
+        Copies are looked for among all samples, or some thousands of them.
+        """
+        said = [*self.notices, *(self.revealed.notices if self.revealed is not None else ())]
+        most = max(1, COMPARED_BYTES // (self.x[0].numel() * self.x.element_size()))
+        n = min(len(self), COMPARED, most)
+        distinct = len({*_digests(self._at(torch.linspace(0, len(self) - 1, n, dtype=torch.float64).long()))})
+        if 2 * distinct < n:
+            which = "" if n == len(self) else f" looked at, of {len(self):,},"
+            said.append(
+                f"{n - distinct:,} of the {n:,} samples{which} are copies of others; a copy counts as much "
+                "as any sample in training and in scores"
+            )
+        return said
 
     def check_finite(self) -> None:
         """Raise InvalidData for values that are not finite, naming the first."""
@@ -199,7 +251,9 @@ class Data:
 
 
 def truth_of(labels: np.ndarray, names: Sequence[str] | None = None) -> Truth:
-    """A Truth from any ids: integers, text or floats that are whole numbers; -1 stays unknown.
+    """A Truth from any ids: integers, text or floats that are whole numbers.
+
+    The number -1 is a sample of unknown class, except where -1 and 1 are all there is: two classes.
 
     names: one for each class, in the order of the sorted ids.
     Raises InvalidData for labels that are not (N,) or cannot be ids.
@@ -218,11 +272,21 @@ def truth_of(labels: np.ndarray, names: Sequence[str] | None = None) -> Truth:
         labels = labels.astype(np.int64)
     if labels.dtype.kind == "S":
         labels = np.char.decode(labels, "utf-8", "replace")
-    unlabelled = labels == -1 if labels.dtype.kind == "i" else np.zeros(len(labels), bool)
+    unlabelled = np.zeros(len(labels), bool)
+    if labels.dtype.kind == "i" and not np.array_equal(np.unique(labels), (-1, 1)):
+        unlabelled = labels == -1
     ids, codes = np.unique(labels[~unlabelled], return_inverse=True)
     full = np.full(len(labels), -1, dtype=np.int64)
     full[~unlabelled] = codes
     return Truth(full, tuple(names) if names is not None else tuple(str(i) for i in ids))
+
+
+def _digests(rows: Tensor) -> list[bytes]:
+    """For each of the samples (B, ...) bytes that equal ones share."""
+    flat = rows.flatten(1).contiguous().cpu()
+    if flat.dtype != torch.uint8:
+        flat = flat + 0.0  # which makes -0.0 the same as 0.0
+    return [hashlib.blake2b(row, digest_size=16).digest() for row in flat.numpy()]
 
 
 def tensor_over(array: np.ndarray) -> Tensor:

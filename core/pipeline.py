@@ -182,7 +182,7 @@ def _carry_out(
                 result.labels, n_clusters, before, any(f.ill for f in ill), plan.request.clusterer
             )
         )
-    notices = [Notice(text) for text in data.notices]
+    notices = [Notice(text) for text in data.remarks()]
     notices += [notice for part in (run_encoder, run_clusterer) for notice in read_notices(part.folder)]
     first: dict[str, Any] = {
         "protocol": protocol(

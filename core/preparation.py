@@ -19,10 +19,12 @@ class Preparation:
     """What new samples must match.
 
     shape: of one sample. dtype: ``"uint8"`` or ``"float32"``, which ``Data.batch`` scales differently.
-    columns: the names of a table's columns, in their order.
+    columns: the names of a sample's values, where they have any: a table's columns, in their order.
     mean, std: what each column was standardised with, where it was. limit: standardised values beyond
     it count as it. source: the values of image files that became 0 and 255, where they hold others.
     seen: the lowest and the highest value in training, as the user gave them.
+    encoding: for each column of a table how its cells became values, as JSON; ``columns`` then names
+    the values. None: all cells are numbers.
     """
 
     shape: Size
@@ -35,6 +37,7 @@ class Preparation:
     held: tuple[float, float] | None = None  # where 99.8 % of the values of training's image files lay
     source: tuple[float, float] | None = None
     seen: tuple[float, float] | None = None
+    encoding: Mapping[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
         """Plain JSON values: what ``from_record`` takes again."""

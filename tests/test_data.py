@@ -181,3 +181,72 @@ def test_the_fingerprint_of_much_data_still_sees_their_ends(monkeypatch):
         changed = x.clone()
         changed[row] = 1
         assert Data(changed, "x").fingerprint() != first
+
+
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.float32, np.float64])
+def test_minus_one_and_one_alone_are_two_classes(dtype):
+    truth = truth_of(np.array([-1, 1, 1, -1], dtype=dtype))
+    assert (truth.labels.tolist(), truth.names) == ([0, 1, 1, 0], ("-1", "1"))
+    assert truth_of(np.array([-1, 1, 0], dtype=dtype)).labels.tolist() == [-1, 1, 0]
+    assert truth_of(np.array([-1, -1], dtype=dtype)).labels.tolist() == [-1, -1]
+
+
+@pytest.mark.parametrize(("n_unknown", "said"), [(0, False), (1, False), (2, True), (20, True)])
+def test_many_samples_without_a_class_are_said(n_unknown, said):
+    y = np.array([-1] * n_unknown + [3, 5] * ((20 - n_unknown + 1) // 2))[:20]
+    data = Data(torch.rand(20, 3), "twenty", revealed=truth_of(y), notices=("first",))
+    rest = data.remarks()[1:]
+    assert data.remarks()[0] == "first"
+    assert bool(rest) == said
+    assert not said or rest[0].startswith(f"{n_unknown} of 20 samples have no class")
+
+
+def copies(distinct: int, n: int, shape=(3,), dtype=torch.float32) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (distinct, *shape), generator=generator).to(dtype)
+    order = torch.cat(
+        [torch.arange(distinct), torch.randint(0, distinct, (n - distinct,), generator=generator)]
+    )
+    return x[order[torch.randperm(n, generator=generator)]]
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 50, 10**9])
+@pytest.mark.parametrize(("shape", "dtype", "what"), [((3,), torch.float32, "rows"),
+                                                      ((1, 4, 4), torch.uint8, "images")])  # fmt: skip
+def test_fewer_distinct_samples_than_clusters_are_refused(monkeypatch, chunk_bytes, shape, dtype, what):
+    monkeypatch.setattr(module, "CHUNK_BYTES", chunk_bytes)
+    data = Data(copies(7, 200, shape, dtype), "seven")
+    for k in (2, 7):
+        data.check(k)
+    for k in (8, 200):
+        with pytest.raises(InvalidData, match=f"copies of 7 distinct {what}: --clusters must be at most 7"):
+            data.check(k)
+    with pytest.raises(InvalidData, match="1 distinct row: there is nothing to cluster"):
+        Data(torch.ones(9, 2), "ones").check(2)
+
+
+def test_signs_of_zero_and_the_order_in_memory_make_no_samples_distinct():
+    x = torch.zeros(10, 3)
+    x[::2] = -0.0
+    with pytest.raises(InvalidData, match="1 distinct row"):
+        Data(x, "zeros").check(2)
+    Data(copies(5, 20).T.contiguous().T, "columns first").check(5)
+
+
+def test_counting_distinct_samples_ends_where_there_are_enough(monkeypatch):
+    x = torch.arange(3000.0)[:, None].repeat(1, 4)
+    looked_at = []
+    rows = Data._rows
+    monkeypatch.setattr(Data, "_rows", lambda self, a, b: looked_at.append(b - a) or rows(self, a, b))
+    assert Data(x, "all distinct")._distinct(10) == 10
+    assert sum(looked_at) == 10
+
+
+@pytest.mark.parametrize(("distinct", "n", "said"), [(300, 300, False), (151, 300, False), (149, 300, True),
+                                                     (3, 9000, True), (9000, 9000, False)])  # fmt: skip
+def test_copies_are_said_where_they_are_more_than_half(distinct, n, said):
+    x = copies(distinct, n, (8,))
+    remarks = Data(x, "x").remarks()
+    assert bool(remarks) == said
+    if said and n < 4096:
+        assert remarks[0].startswith(f"{n - distinct} of the {n} samples are copies of others")

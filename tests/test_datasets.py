@@ -2,14 +2,18 @@
 
 import bz2
 import itertools
+import json
 import pickle
 import struct
 
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from scipy import sparse
 from sklearn.datasets import load_digits
 
+from deepclust.cli import main
 from deepclust.core import Data, InvalidData, Place
 from deepclust.core.config import build
 from deepclust.core.registry import installed
@@ -227,6 +231,40 @@ def test_a_single_number_is_no_labels(tmp_path):
         read(tmp_path / "x.npz")
 
 
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "dia", "bsr"])
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.uint8, np.bool_])
+def test_sparse_matrices_are_made_dense(tmp_path, form, dtype):
+    wanted = np.random.default_rng(0).integers(0, 4, (30, 8)) * (np.arange(8) % 3 == 0)
+    wanted = wanted.astype(dtype)
+    sparse.save_npz(tmp_path / "x.npz", sparse.coo_matrix(wanted).asformat(form))
+    np.save(tmp_path / "y.npy", np.arange(30) % 3)
+    data = read(tmp_path / "x.npz", labels=str(tmp_path / "y.npy"))
+    assert data.x.dtype == (torch.uint8 if dtype == np.uint8 else torch.float32)
+    assert data.x.numpy().tolist() == wanted.astype(float).tolist()
+    assert data.truth.labels.tolist() == [i % 3 for i in range(30)]
+    assert "sparse" in data.description
+
+
+def test_sparse_matrices_that_are_refused(tmp_path):
+    path = tmp_path / "x.npz"
+    sparse.save_npz(path, sparse.csr_matrix((10**6, 10**5)))
+    with pytest.raises(
+        InvalidData, match=r"1,000,000 rows of 100,000, which takes 372.5 GiB .* TruncatedSVD"
+    ):
+        read(path)
+    sparse.save_npz(path, sparse.csr_matrix(np.eye(3) * 1j))
+    with pytest.raises(InvalidData, match="complex128; numbers are needed"):
+        read(path)
+    whole = {"format": b"csr", "shape": (2, 6), "data": np.ones(2), "indptr": [0, 1, 2], "indices": [0, 5]}
+    np.savez(path, **whole)
+    assert read(path).x.sum() == 2
+    for broken in ({"indices": [0, 900]}, {"indices": [0, -9]}, {"indptr": [0, 5, 2]}, {"format": b"xyz"},
+                   {"format": np.ones(3)}, {"shape": (2, -6)}):  # fmt: skip
+        np.savez(path, **{**whole, **broken})
+        with pytest.raises(InvalidData, match="cannot be read"):
+            read(path)
+
+
 def test_paths_that_are_no_array(tmp_path):
     (tmp_path / "rows.csv").write_text("1,2")
     with pytest.raises(InvalidData, match="is a folder"):
@@ -336,3 +374,20 @@ def test_files_of_other_content_are_refused_unread(tmp_path, name):
     with pytest.raises(InvalidData, match="corrupted"):
         load(name, tmp_path)
     assert not trap.exists()
+
+
+def test_copies_share_their_cluster(tmp_path):
+    """Wherever they stand in a batch, and at more clusters than there are groups."""
+    rng = np.random.default_rng(0)
+    copied = rng.integers(0, 9, 301)
+    np.savez(tmp_path / "x.npz", x=rng.normal(size=(9, 6)).astype(np.float32)[copied])
+    arguments = [
+        "run", "--data", str(tmp_path / "x.npz"), "--clusters", "7", "--out", str(tmp_path / "run"), "-q",
+        "--epochs-scale", "0.1", "-s", "encoder.hidden=16", "--evaluator", "clustering",
+    ]  # fmt: skip
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    labels = np.array([line.split(",")[1] for line in (tmp_path / "run/labels.csv").read_text().split()[1:]])
+    assert all(len({*labels[copied == i]}) == 1 for i in range(9))
+    notices = json.loads((tmp_path / "run/scores.json").read_text())["protocol"]["notices"]
+    assert any("292 of the 301 samples are copies of others" in notice for notice in notices)

@@ -39,7 +39,8 @@ def test_columns_are_standardised_or_left():
     write("a,b,c\n1,10,5\n2,20,5\n6,0,5\n")
     plain = load(scale="none")
     assert plain.x.tolist() == [[1, 10, 5], [2, 20, 5], [6, 0, 5]]
-    assert plain.preparation == Preparation((3,), "float32", ("a", "b", "c"))
+    numbers = {name: {"kind": "number", "fill": fill} for name, fill in (("a", 2), ("b", 10), ("c", 5))}
+    assert plain.preparation == Preparation((3,), "float32", ("a", "b", "c"), encoding=numbers)
     data = load()
     assert data.x.dtype == torch.float32
     for j, column in enumerate(([1, 2, 6], [10, 20, 0])):
@@ -105,21 +106,19 @@ def test_endings_and_delimiters(ending):
 def test_decimal_commas():
     write("a;b\n1,5;-2\n0,25;1e3\n")
     assert load(decimal="comma", scale="none").x.tolist() == [[1.5, -2], [0.25, 1000]]
-    with pytest.raises(DeepclustError, match=r"line 2, column 'a': '1,5' .* -s data.decimal=comma"):
-        load()
+    assert load(scale="none").x.tolist() == [[1.5, -2], [0.25, 1000]]
+    with pytest.raises(DeepclustError, match=r"line 2, column 'a': '1,5' is not written .* -s data.decimal="):
+        load(decimal="point")
     write("a;b\n1,5;2\n1.000,5;3\n")
-    with pytest.raises(DeepclustError, match=r"line 3, column 'a': '1.000,5' is no number"):
-        load(decimal="comma")
+    assert load(decimal="comma", scale="none").x.tolist() == [[1.5, 2], [1000.5, 3]]
+    with pytest.raises(DeepclustError, match=r"line 3, column 'a': '1.000,5' is not written"):
+        load(decimal="comma", thousands="none")
 
 
 FAULTS = {
     "text": ("a,b\n1,2\n3,cat\n", {}, "line 3, column 'b': 'cat' is no number"),
-    "how to": ("a,b\n1,cat\n", {}, "-s data.id=b or -s data.labels=b, else leave the column out"),
+    "how to": ("a,b\n1,cat\n2,3\n", {}, "-s data.id=b, -s data.labels=b or -s data.categories=b, else leave"),
     "first of two": ("a,b\n1,2\nx,3\n4,y\n", {}, "line 3, column 'a': 'x'"),
-    "empty cell": ("a,b\n1,2\n3,\n", {}, "line 3, column 'b': the cell is empty"),
-    "blank cell": ("a,b\n1,2\n3,  \n", {}, "line 3, column 'b': the cell is empty"),
-    "nan": ("a,b\n1,nan\n", {}, "line 2, column 'b': 'nan' is no finite number"),
-    "NA": ("a,b\n1,2\n1,NA\n", {}, "line 3, column 'b': 'NA' is no finite number"),
     "inf": ("a,b\n1,2\n-inf,1\n", {}, "line 3, column 'a': '-inf' is no finite number"),
     "too large": ("a,b\n1,2\n1e999,1\n", {}, "line 3, column 'a': '1e999' is no finite number"),
     "underscore": ("a\n1\n1_000\n", {}, "line 3, column 'a': '1_000' is no number"),
@@ -142,7 +141,7 @@ FAULTS = {
     "wrong column": ("aa,bb\n1,2\n", {"columns": ("aa", "bc")}, "'bc'; did you mean 'bb'?"),
     "labels as column": ("a,b\n1,2\n", {"columns": ("a", "b"), "labels": "b"}, "'b', which is data.labels"),
     "column twice": ("a,b\n1,2\n", {"columns": ("a", "a")}, "names 'a' twice"),
-    "no numbers": ("a,b\n1,2\n", {"id": "a", "labels": "b"}, "no column of numbers beside id and labels"),
+    "no numbers": ("a,b\n1,2\n", {"id": "a", "labels": "b"}, "no column to cluster by beside id and labels"),
     "beyond float64": ("a\n1e300\n-1e300\n", {}, "column 'a', up to 1e+300, are too large"),
     "endless cell": ('a,b\n1,"' + "x" * 200_000 + '"\n', {}, "t.csv"),
 }  # fmt: skip
@@ -156,6 +155,22 @@ def test_what_is_wrong_is_named(case):
         load(**settings)
     assert reason in str(error.value)
     assert len(str(error.value)) < 500
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        ("", "the cell is empty"),
+        ("  ", "the cell is empty"),
+        ("nan", "'nan' is no finite number"),
+        ("NA", "'NA' is no finite number"),
+    ],
+)
+def test_a_model_that_knows_no_medians_refuses_missing_cells(cell, reason):
+    write(f"a,b\n1,2\n3,{cell}\n")
+    for columns in (("a", "b"), None):
+        with pytest.raises(DeepclustError, match=f"line 3, column 'b': {reason}"):
+            load(like=Preparation((2,), "float32", columns))
 
 
 def test_files_that_are_none():
@@ -191,6 +206,7 @@ def test_columns_that_are_left_out_may_hold_anything():
     [
         (["b", "a", "", "b "], [1, 0, -1, 1], ("a", "b")),
         (["10", "9", "-1", "", "10"], [1, 0, -1, -1, 1], ("9", "10")),
+        (["1", "-1", "", "+1"], [1, 0, -1, 1], ("-1", "1")),
         (["1.5", "x", "1.5"], [0, 1, 0], ("1.5", "x")),
         (["", ""], [-1, -1], ()),
     ],

@@ -13,6 +13,7 @@ import torch
 
 from ...core import Data, Dataset, InvalidData, Mapped, Place, arrange, setting, tensor_over, truth_of
 from ...core.split import check_leave_out, hold_out
+from .sparse import is_sparse, read_sparse
 
 SAMPLES = ("x", "X", "data", "images")
 LABELS = ("y", "Y", "labels", "target")
@@ -41,7 +42,8 @@ class ArrayConfig:
 class Array(Dataset):
     """Rows (N, D) or images (N, H, W), (N, H, W, C), (N, C, H, W) from NumPy's files.
 
-    uint8 stays as it is, other numbers become float32; a float32 or uint8 .npy is memory-mapped.
+    uint8 stays as it is, other numbers become float32; a float32 or uint8 .npy is memory-mapped, a
+    sparse matrix of SciPy's made dense.
     Object arrays are never unpickled.
     """
 
@@ -100,6 +102,8 @@ class Array(Dataset):
                 raise ValueError("it is a single array, whose name must end in '.npy'")
             with archive:
                 names = list(archive.files)
+                if c.x is None and is_sparse(names):
+                    return *read_sparse(path), 0
                 wanted, part = _choose(names, c.x, SAMPLES, c.split)
                 if wanted is None:
                     asked = f"'{c.x}'" if c.x else "x (or x_train and x_test)"

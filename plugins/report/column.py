@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Sequence
+from datetime import date, timedelta
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from ...core import Data
+from .text import number
 
 CHUNK_VALUES = 2**22
 ZERO = 1e-6
@@ -19,6 +23,7 @@ class Columns(NamedTuple):
 
     names: (D,). mean, std: (D,) of all samples. means: (K, D) of the clusters, NaN for empty ones.
     offset, scale: (D,) from the samples' values to the user's units: value * scale + offset.
+    dates: the columns whose units are days since 1970.
     """
 
     names: Sequence[str]
@@ -27,6 +32,14 @@ class Columns(NamedTuple):
     means: np.ndarray
     offset: np.ndarray
     scale: np.ndarray
+    dates: frozenset[int] = frozenset()
+
+    def words(self, column: int, value: float) -> str:
+        """A value of a column in the user's units, or a date."""
+        if column in self.dates and math.isfinite(value):
+            with contextlib.suppress(OverflowError):  # beyond the year 9999
+                return (date(1970, 1, 1) + timedelta(days=round(value))).isoformat()
+        return number(value)
 
     def difference(self, cluster: int) -> np.ndarray:
         """How many standard deviations of all samples the cluster's mean is off theirs; 0 for constants."""
@@ -68,4 +81,6 @@ def describe_columns(data: Data, labels: np.ndarray, n_clusters: int) -> Columns
     base = first.numpy()
     shown = (mean + base) * scale + offset
     shown[np.abs(shown) < ZERO * std * scale] = 0  # what rounding leaves of a column with mean 0
-    return Columns(names, shown, std * scale, (means + base) * scale + offset, offset, scale)
+    encoding = made.encoding or {}
+    dates = frozenset(j for j, name in enumerate(names) if encoding.get(name, {}).get("kind") == "date")
+    return Columns(names, shown, std * scale, (means + base) * scale + offset, offset, scale, dates)

@@ -117,12 +117,13 @@ class Sheet:
         )
 
     def _examples(self, index: np.ndarray, apart: np.ndarray, *, doubtful: bool) -> list[Example]:
-        values = self.columns.values(self.result.data, index)[:, apart] if self.columns else None
+        columns = self.columns
+        values = columns.values(self.result.data, index).tolist() if columns else []
         made = []
         for row, i in enumerate(index.tolist()):
             confidence, second = float(self.result.confidence[i]), int(self.result.second[i])
             caption = f"{self.result.labels[i]} or {second}" if doubtful else f"{confidence:.2f}"
-            shown = [] if values is None else [number(v) for v in values[row].tolist()]
+            shown = [columns.words(j, values[row][j]) for j in apart.tolist()] if columns else []
             made.append(self.example(i, caption, shown))
         return made
 
@@ -155,8 +156,8 @@ class Sheet:
         return [
             (
                 str(columns.names[j]),
-                number(float(columns.means[cluster, j])),
-                number(float(columns.mean[j])),
+                columns.words(j, float(columns.means[cluster, j])),
+                columns.words(j, float(columns.mean[j])),
                 f"{difference[j]:+.2f}",
             )
             for j in apart.tolist()

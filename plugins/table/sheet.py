@@ -6,7 +6,7 @@ import csv
 import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -14,21 +14,26 @@ from typing import IO
 import numpy as np
 
 from ...core import InvalidData
+from .number import MISSING, PLAIN, Notation, readings
 
 DELIMITERS = (",", ";", "\t", "|")
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table in a file. header: its columns' names. decimal_comma: whether 1,5 is a number."""
+    """A table in a file. header: its columns' names. notation: how its numbers are written."""
 
     path: Path
     delimiter: str
     header: tuple[str, ...]
-    decimal_comma: bool = False
+    notation: Notation = PLAIN
+
+    def shown(self, column: int) -> str:
+        """What a column is called in messages."""
+        return f"'{self.header[column]}'" if self.header[column] else f"{column + 1}, which has no name"
 
 
-def open_sheet(path: Path, *, decimal_comma: bool = False) -> Sheet:
+def open_sheet(path: Path) -> Sheet:
     """The table at ``path``, its delimiter found in the header: the one that is there most often.
 
     Raises InvalidData for what cannot be read, is empty, or has no header of distinct names.
@@ -40,57 +45,103 @@ def open_sheet(path: Path, *, decimal_comma: bool = False) -> Sheet:
         delimiter = _delimiter(first, "\t" if path.suffix.lower() == ".tsv" else ",")
         file.seek(0)
         header = tuple(name.strip() for name in next(csv.reader(_lines(file), delimiter=delimiter)))
-    if _is_data(header, decimal_comma):
+    if _is_data(header):
         shown = ", ".join(header[:4]) + (", ..." if len(header) > 4 else "")
         raise InvalidData(f"'{path}' begins with numbers ({shown}); its first line must name the columns.")
     for name in header:
         if name and header.count(name) > 1:
             places = [str(i + 1) for i, other in enumerate(header) if other == name]
             raise InvalidData(f"'{path}': the columns {' and '.join(places)} are both named '{name}'.")
-    return Sheet(path, delimiter, header, decimal_comma)
+    return Sheet(path, delimiter, header)
 
 
-def read(sheet: Sheet, numbers: Sequence[str], texts: Sequence[str]) -> tuple[np.ndarray, list[list[str]]]:
+def read_numbers(
+    sheet: Sheet, numbers: Sequence[int], texts: Sequence[int]
+) -> tuple[np.ndarray, list[list[str]]] | None:
+    """As ``read``, of numbers as NumPy's parser takes them; NaN where a cell says so.
+
+    None where a cell is none, or a row has another number of cells.
+    """
+    try:
+        rows, cells = _parse(sheet, numbers, texts, plain=True)
+    except ValueError:
+        return None
+    return (rows, cells) if rows.size and not np.isinf(rows).any() else None
+
+
+def read(
+    sheet: Sheet, numbers: Sequence[int], texts: Sequence[int], *, gaps: bool = True
+) -> tuple[np.ndarray, list[list[str]]]:
     """The columns ``numbers`` as (N, D) float64, and the columns ``texts``, a list of cells each.
 
-    NumPy's parser reads the file; only where that fails the rows are looked at one by one.
+    gaps: whether cells of ``numbers`` may be missing; they become NaN.
     Raises InvalidData with line and column of the first cell that is no finite number, or with the
     line of the first row whose cells are too few or too many.
     """
-    kept: dict[str, list[str]] = {name: [] for name in texts}
-    converters: dict[int, Callable[[str], float]] = {}
-    for i, name in enumerate(sheet.header):
-        value = _nothing
-        if name in numbers:
-            value = _value_with_comma if sheet.decimal_comma else float
-        if name in kept:
-            converters[i] = _keeping(kept[name], value)
+    rows: np.ndarray | None = None
+    if sheet.notation == PLAIN:
+        with suppress(ValueError):
+            rows, cells = _parse(sheet, numbers, texts, plain=True)
+    if rows is None:
+        try:
+            rows, cells = _parse(sheet, numbers, texts, plain=False)
+        except ValueError as error:
+            raise _fault(sheet, numbers, gaps, str(error)) from error
+    if not rows.size and not any(cells):
+        raise InvalidData(f"'{sheet.path}' has a header but no rows.")
+    if np.isinf(rows).any() or (not gaps and np.isnan(rows).any()):
+        raise _fault(sheet, numbers, gaps, "values that are not finite")
+    return rows, cells
+
+
+def walk(sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
+    """The rows below the header as texts, each with the line that it begins in.
+
+    Raises InvalidData for a row whose cells are too few or too many.
+    """
+    width = len(sheet.header)
+    with _opened(sheet.path) as file:
+        for line, row in _rows(file, sheet):
+            if len(row) != width:
+                raise InvalidData(
+                    f"'{sheet.path}', line {line}: {len(row)} cells, but the header names {width} columns"
+                    f"{_comma_advice(row)}."
+                )
+            yield line, row
+
+
+def _parse(
+    sheet: Sheet, numbers: Sequence[int], texts: Sequence[int], *, plain: bool
+) -> tuple[np.ndarray, list[list[str]]]:
+    """As ``read``. plain: by NumPy's own parser. Raises ValueError for a cell or row that is none."""
+    kept: dict[int, list[str]] = {i: [] for i in texts}
+    wanted = frozenset(numbers)
+    converters: dict[int | str, Callable[[str], float]] = {}
+    for i in range(len(sheet.header)):
+        value: Callable[[str], float] = _nothing
+        if i in wanted:
+            value = float if plain else _value(sheet.notation)
+        if i in kept:
+            converters[i] = _keeping(kept[i], value)
         elif value is not float:
             converters[i] = value
-    try:
-        with _opened(sheet.path) as file, warnings.catch_warnings():
-            next(csv.reader(_lines(file), delimiter=sheet.delimiter))  # the header, also of several lines
-            warnings.simplefilter("ignore", UserWarning)  # of no rows
-            rows = np.loadtxt(
-                file, np.float64, comments=None, delimiter=sheet.delimiter, quotechar='"',
-                converters=converters, ndmin=2, encoding="utf-8",
-            )  # fmt: skip
-    except ValueError as error:
-        raise _fault(sheet, numbers, str(error)) from error
-    if not rows.size:
-        raise InvalidData(f"'{sheet.path}' has a header but no rows.")
-    if rows.shape[1] != len(sheet.header):
-        raise _fault(sheet, numbers, f"{rows.shape[1]} cells in each row")
-    if list(numbers) != list(sheet.header):
-        rows = rows[:, [sheet.header.index(name) for name in numbers]]
-    if not np.isfinite(rows).all():
-        raise _fault(sheet, numbers, "values that are not finite")
-    return rows, [kept[name] for name in texts]
+    with _opened(sheet.path) as file, warnings.catch_warnings():
+        next(csv.reader(_lines(file), delimiter=sheet.delimiter))  # the header, also of several lines
+        warnings.simplefilter("ignore", UserWarning)  # of no rows
+        rows = np.loadtxt(
+            file, np.float64, comments=None, delimiter=sheet.delimiter, quotechar='"',
+            converters=converters, ndmin=2, encoding="utf-8",
+        )  # fmt: skip
+    if rows.size and rows.shape[1] != len(sheet.header):
+        raise ValueError(f"{rows.shape[1]} cells in each row")
+    if rows.size and list(numbers) != list(range(rows.shape[1])):
+        rows = rows[:, list(numbers)]
+    return rows, list(kept.values())
 
 
-def _is_data(header: Sequence[str], decimal_comma: bool) -> bool:
+def _is_data(header: Sequence[str]) -> bool:
     """Whether a first line holds numbers, and not years or such as the columns' names."""
-    numbers = all(_number(name, decimal_comma) is not None for name in header)
+    numbers = all(readings(name) for name in header)
     return numbers and not (all(map(str.isdigit, header)) and len({*header}) == len(header))
 
 
@@ -106,40 +157,33 @@ def _nothing(cell: str) -> float:
     return 0.0
 
 
-def _value_with_comma(cell: str) -> float:
-    number = _number(cell, True)
-    if number is None:
-        raise ValueError(cell)
-    return number
+def _value(notation: Notation) -> Callable[[str], float]:
+    def value(cell: str) -> float:
+        number = notation.number(cell)
+        if number is None:
+            if cell.strip().lower() not in MISSING:
+                raise ValueError(cell)
+            return math.nan
+        return number
+
+    return value
 
 
-def _number(cell: str, decimal_comma: bool) -> float | None:
-    """A cell's number, as NumPy's parser takes it; None where it is none."""
-    if "_" in cell:  # Python's own float takes them
-        return None
-    try:
-        return float(cell.replace(",", ".") if decimal_comma else cell)
-    except ValueError:
-        return None
-
-
-def _fault(sheet: Sheet, numbers: Sequence[str], reason: str) -> InvalidData:
+def _fault(sheet: Sheet, numbers: Sequence[int], gaps: bool, reason: str) -> InvalidData:
     """The error that names the first fault of the file."""
-    wanted = [(sheet.header.index(name), name) for name in numbers]
-    width = len(sheet.header)
-    with _opened(sheet.path) as file:
-        for line, row in _rows(file, sheet):
-            if len(row) != width:
-                return InvalidData(
-                    f"'{sheet.path}', line {line}: {len(row)} cells, but the header names {width} columns"
-                    f"{_comma_advice(row)}."
-                )
-            for i, name in wanted:
-                number = _number(row[i], sheet.decimal_comma)
+    try:
+        for line, row in walk(sheet):
+            for i in numbers:
+                cell = row[i].strip()
+                number = sheet.notation.number(cell)
+                if gaps and cell.lower() in MISSING:
+                    continue
                 if number is None or not math.isfinite(number):
                     return InvalidData(
-                        f"'{sheet.path}', line {line}, column '{name}': {_advice(row[i].strip(), name)}."
+                        f"'{sheet.path}', line {line}, column {sheet.shown(i)}: {_advice(cell, sheet, i)}."
                     )
+    except InvalidData as error:
+        return error
     return InvalidData(f"'{sheet.path}' cannot be read as a table: {reason}.")
 
 
@@ -149,19 +193,23 @@ def _comma_advice(row: Sequence[str]) -> str:
     return "; put cells that hold the delimiter in double quotes"
 
 
-def _advice(cell: str, name: str) -> str:
+def _advice(cell: str, sheet: Sheet, column: int) -> str:
+    name = sheet.header[column]
     leave = "leave the column out (-s data.columns=... names those to use)"
     if not cell:
         return f"the cell is empty; fill missing values, or {leave}"
     shown = cell if len(cell) <= 40 else cell[:37] + "..."
-    number = _number(cell, False)
-    if number is not None or cell.lower() in ("na", "n/a", "null", "none", "-", "?"):
+    if cell.lower() in MISSING or sheet.notation.number(cell) is not None:
         return f"'{shown}' is no finite number; fill missing values, or {leave}"
-    if _number(cell, True) is not None:
-        return f"'{shown}' is written with a decimal comma; -s data.decimal=comma reads these"
+    if readings(cell):
+        return (
+            f"'{shown}' is not written as numbers are in this table ({sheet.notation.example()}); "
+            "-s data.decimal=... and -s data.thousands=... say how all are"
+        )
     return (
-        f"'{shown}' is no number; if the column names rows or classes, say so with -s data.id={name} or "
-        f"-s data.labels={name}, else {leave}"
+        f"'{shown}' is no number; leave the cell empty if the value is not known; if the column names rows, "
+        f"classes or categories, say so with -s data.id={name}, -s data.labels={name} or "
+        f"-s data.categories={name}, else {leave}"
     )
 
 

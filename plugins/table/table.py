@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 
-from ...core import (
-    Data,
-    Dataset,
-    InvalidData,
-    InvalidSetting,
-    Place,
-    Preparation,
-    Truth,
-    setting,
-)
+from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparation, Truth, setting, truth_of
 from ...core.errors import unknown
-from .sheet import Sheet, open_sheet, read
+from . import column, encoding, number
+from .column import EMPTY, ROWS, Columns
+from .encoding import Encoded
+from .number import Notation
+from .sheet import Sheet, open_sheet, read, read_numbers
 
-ROWS = 65536  # standardised in one go
+CHUNK = 65536  # rows standardised in one go
+COUNTED = 10  # rows from which a column that counts them is told from chance
+COUNTS = "counts the rows"
+CLASSES = ("class", "classes", "label", "labels", "target", "truth")  # what such a column tells, lower case
 
 
 @dataclass(frozen=True)
@@ -31,11 +30,17 @@ class TableConfig:
     path: str = setting("", "the file; --data PATH sets it")
     id: str | None = setting(None, "column that names the rows, as labels.csv then does")
     labels: str | None = setting(None, "column with the true classes, for scores alone (--labels)")
-    columns: tuple[str, ...] = setting((), "columns to cluster by, in this order; none: all the others")
+    columns: tuple[str, ...] = setting((), "columns to cluster by, in this order; none: all that are of use")
+    categories: tuple[str, ...] = setting((), "columns whose cells are categories, whatever they look like")
     scale: Literal["standard", "none"] = setting(
         "standard", "standard: each column to mean 0 and deviation 1; none: as they are"
     )
-    decimal: Literal["point", "comma"] = setting("point", "how fractions are written: 1.5 or 1,5")
+    decimal: Literal["auto", "point", "comma"] = setting(
+        "auto", "how fractions are written: 1.5 or 1,5; auto: as all numbers of the table make sense"
+    )
+    thousands: Literal["auto", "none", "point", "comma", "space", "apostrophe"] = setting(
+        "auto", "what parts thousands; auto: as all numbers of the table make sense"
+    )
 
 
 class Table(Dataset):
@@ -50,36 +55,72 @@ class Table(Dataset):
     def load(self, place: Place) -> Data:
         """The rows, with the truth where ``labels`` names a column of it."""
         sheet = self._open()
-        names = self._numeric(sheet)
-        rows, ids, labels = self._read(sheet, names)
-        mean = std = None
-        if self.config.scale == "standard":
-            mean, std = _statistics(rows, names, sheet.path)
-        preparation = Preparation((len(names),), "float32", tuple(names), mean, std)
-        data = self._data(sheet, rows, ids, preparation)
-        return data if labels is None else replace(data, revealed=_truth(labels))
+        columns, rows, texts = self._typed(sheet, self._wanted(sheet))
+        sheet = columns.sheet
+        kinds: dict[str, Mapping[str, Any]] = {sheet.header[i]: how for i, how in columns.kinds.items()}
+        left = {sheet.header[i] or f"column {i + 1}": reason for i, reason in columns.left.items()}
+        left |= {name: f"may be the true classes: --labels {name}" for name in self._classes(sheet)}
+        if not kinds:
+            raise InvalidData(
+                f"'{sheet.path}' has no column to cluster by; {encoding.left_out(left)}; "
+                "-s data.columns=... names those to use."
+            )
+        names = self._row_names(columns)
+        if names is not None:
+            kinds = {names: {"kind": "name"}, **kinds}
+            left.pop(names, None)
+        encoded = encoding.encode(sheet, kinds, rows, texts)
+        preparation = self._preparation(encoded, sheet.path)
+        data = self._data(sheet, encoded.rows, preparation, names, texts)
+        said = encoding.describe(encoded, left)
+        if sheet.notation != number.PLAIN:
+            said.append(f"numbers are written as {sheet.notation.example()}")
+        labels = texts.get(self.config.labels)
+        truth = None if labels is None else _truth(labels)
+        return replace(data, said=said, notices=tuple(columns.notices), revealed=truth)
 
     def load_like(self, place: Place, preparation: Preparation) -> Data:
-        """The columns that ``preparation`` names, standardised as it says; others are ignored.
+        """The columns that ``preparation`` names, made as it says; others are ignored.
 
-        For a model of rows without names: all numeric columns, where they are as many.
+        For a model of rows without names: all columns of numbers, where they are as many.
         """
-        sheet = self._open()
+        sheet, kept = self._open(), preparation.encoding
+        if kept is not None:
+            return self._load_as(sheet, preparation, kept)
         if preparation.columns is not None:
             self._known(sheet, preparation.columns)
-            names: Sequence[str] = preparation.columns
+            chosen = [sheet.header.index(name) for name in preparation.columns]
         else:
-            names = self._numeric(sheet)
-            preparation.check((len(names),), "float32", 0.0, sheet.path.name)
-        rows, ids, _ = self._read(sheet, names)
-        return self._data(sheet, rows, ids, preparation)
+            columns, _, _ = self._typed(sheet, self._wanted(sheet))
+            chosen = [i for i, how in columns.kinds.items() if how["kind"] == "number"]
+            preparation.check((len(chosen),), "float32", 0.0, sheet.path.name)
+        rows, texts = self._new(sheet, chosen, gaps=False)
+        return self._data(sheet, rows, preparation, self.config.id, texts)
+
+    def _load_as(self, sheet: Sheet, preparation: Preparation, kept: encoding.Encoding) -> Data:
+        """New rows whose cells become the values that those of the training became."""
+        used = {name: how for name, how in kept.items() if how["kind"] != "name"}
+        self._known(sheet, list(used))
+        names = self.config.id or next((name for name in kept if name not in used), None)
+        if names not in sheet.header:
+            names = None
+        numbers = [sheet.header.index(name) for name, how in used.items() if how["kind"] == "number"]
+        others = [name for name, how in used.items() if how["kind"] != "number"]
+        written = (how["written"] for how in used.values() if "written" in how)
+        usual = Notation(*next(written, ()))
+        rows, texts = self._new(sheet, numbers, [*others, *filter(None, [names])], usual=usual)
+        encoded = encoding.encode(sheet, used, rows, texts)
+        data = self._data(sheet, encoded.rows, preparation, names, texts)
+        return replace(data, notices=encoding.missed(encoded))
 
     def _open(self) -> Sheet:
         c = self.config
         if not c.path:
             raise InvalidData("the data set 'table' needs a file: give its path as --data.")
-        sheet = open_sheet(Path(c.path), decimal_comma=c.decimal == "comma")
-        self._known(sheet, [name for name in (c.id, c.labels) if name is not None])
+        if c.decimal == c.thousands != "auto":
+            raise InvalidSetting(f"data.decimal and data.thousands are both {c.decimal}; say which it is.")
+        sheet = open_sheet(Path(c.path))
+        self._known(sheet, [name for name in (c.id, c.labels, *c.categories) if name is not None])
         return sheet
 
     def _known(self, sheet: Sheet, names: Sequence[str]) -> None:
@@ -87,49 +128,164 @@ class Table(Dataset):
             if name not in sheet.header:
                 raise unknown(f"column in '{sheet.path.name}'", name, filter(None, sheet.header))
 
-    def _numeric(self, sheet: Sheet) -> Sequence[str]:
-        """The columns to cluster by."""
+    def _wanted(self, sheet: Sheet) -> list[int]:
+        """The columns that may be clustered by."""
         c = self.config
         self._known(sheet, c.columns)
-        for name in c.columns:
-            if name in (c.id, c.labels):
-                what = "id" if name == c.id else "labels"
-                raise InvalidSetting(f"data.columns names '{name}', which is data.{what}; say it once.")
-            if c.columns.count(name) > 1:
-                raise InvalidSetting(f"data.columns names '{name}' twice.")
-        names = c.columns or tuple(name for name in sheet.header if name not in (c.id, c.labels))
-        if "" in names:
-            raise InvalidData(
-                f"'{sheet.path}': column {sheet.header.index('') + 1} has no name; name it in the header "
-                "(pandas writes its index so, unless told index=False), or name those to use with "
-                "-s data.columns=..."
-            )
-        if not names:
-            raise InvalidData(f"'{sheet.path}' has no column of numbers beside id and labels.")
-        return names
+        for key, chosen in (("columns", c.columns), ("categories", c.categories)):
+            for name in chosen:
+                if name in (c.id, c.labels):
+                    what = "id" if name == c.id else "labels"
+                    raise InvalidSetting(f"data.{key} names '{name}', which is data.{what}; say it once.")
+                if chosen.count(name) > 1:
+                    raise InvalidSetting(f"data.{key} names '{name}' twice.")
+                if c.columns and name not in c.columns:
+                    raise InvalidSetting(f"data.categories names '{name}', which data.columns does not.")
+        if c.columns:
+            return [sheet.header.index(name) for name in c.columns]
+        apart = {c.id, c.labels, *self._classes(sheet)}
+        wanted = [i for i, name in enumerate(sheet.header) if not name or name not in apart]
+        if not wanted:
+            raise InvalidData(f"'{sheet.path}' has no column to cluster by beside id and labels.")
+        return wanted
+
+    def _classes(self, sheet: Sheet) -> list[str]:
+        """The columns that are left out for their names, lest the truth is clustered by."""
+        c = self.config
+        chosen = (c.id, c.labels, *c.categories)
+        named = [name for name in sheet.header if name.lower() in CLASSES and name not in chosen]
+        return [] if c.columns else named
+
+    def _typed(self, sheet: Sheet, wanted: list[int]) -> tuple[Columns, np.ndarray, dict[str, list[str]]]:
+        """What the columns are, the rows (N, D) of those of numbers, and the cells of the others."""
+        c = self.config
+        explicit = bool(c.columns)
+        found = None
+        if not c.categories and (explicit or not column.named_ids(sheet, wanted)):
+            found = self._plain(sheet, wanted)
+        if found is not None:
+            rows, texts = found
+            columns = Columns(sheet, {i: {"kind": "number"} for i in wanted})
+        else:
+            forced = [sheet.header.index(name) for name in c.categories]
+            columns = column.survey(sheet, wanted, self._notations(), categories=forced, explicit=explicit)
+            numbers = [i for i, how in columns.kinds.items() if how["kind"] == "number"]
+            others = [i for i, how in columns.kinds.items() if how["kind"] != "number"]
+            others += [i for i, reason in columns.left.items() if reason == ROWS]
+            named = [sheet.header[i] for i in others if sheet.header[i]]
+            rows, texts = self._read(columns.sheet, numbers, named)
+        if not explicit:
+            columns, rows = _without_counts(columns, rows, texts)
+        for i in columns.kinds:
+            if not sheet.header[i]:
+                raise InvalidData(
+                    f"'{sheet.path}': column {i + 1} has no name; name it in the header "
+                    "(pandas writes its index so, unless told index=False), or name those to use with "
+                    "-s data.columns=..."
+                )
+        return columns, rows, texts
+
+    def _notations(self) -> int:
+        return number.allowed(self.config.decimal, self.config.thousands)
+
+    def _row_names(self, columns: Columns) -> str | None:
+        """The column that names the rows: the user's, else the first left out because it does."""
+        named: str | None = self.config.id
+        if named is not None or self.config.columns:
+            return named
+        naming = [i for i, reason in columns.left.items() if reason in (ROWS, COUNTS)]
+        return next((columns.sheet.header[i] for i in sorted(naming) if columns.sheet.header[i]), None)
+
+    def _plain(
+        self, sheet: Sheet, numbers: list[int], texts: Sequence[str] = ()
+    ) -> tuple[np.ndarray, dict[str, list[str]]] | None:
+        """As ``_read``; None where not all cells are numbers, or where it is not certain which."""
+        if not self._notations() & 1:
+            return None
+        names = self._texts(texts)
+        found = read_numbers(sheet, numbers, [sheet.header.index(name) for name in names])
+        if found is None or np.isnan(found[0]).all(axis=0).any():
+            return None
+        if column.points_in_doubt(sheet, numbers, self._notations()):
+            return None
+        return found[0], dict(zip(names, found[1], strict=True))
 
     def _read(
-        self, sheet: Sheet, names: Sequence[str]
-    ) -> tuple[np.ndarray, list[str] | None, list[str] | None]:
-        """Numbers (N, D), ids and labels."""
-        c = self.config
-        texts = [name for name in dict.fromkeys((c.id, c.labels)) if name is not None]
-        rows, cells = read(sheet, names, texts)
-        found = dict(zip(texts, cells, strict=True))
-        return rows, found.get(c.id or ""), found.get(c.labels or "")
+        self, sheet: Sheet, numbers: list[int], texts: Sequence[str], *, gaps: bool = True
+    ) -> tuple[np.ndarray, dict[str, list[str]]]:
+        """Numbers (N, D), NaN where missing, and the cells of ``texts``, ids and labels."""
+        names = self._texts(texts)
+        rows, cells = read(sheet, numbers, [sheet.header.index(name) for name in names], gaps=gaps)
+        return rows, dict(zip(names, cells, strict=True))
 
-    def _data(self, sheet: Sheet, rows: np.ndarray, ids: list[str] | None, preparation: Preparation) -> Data:
-        x = np.empty(rows.shape, np.float32)
+    def _new(
+        self, sheet: Sheet, numbers: list[int], texts: Sequence[str] = (), *, gaps: bool = True,
+        usual: Notation | None = None,
+    ) -> tuple[np.ndarray, dict[str, list[str]]]:  # fmt: skip
+        """As ``_read``, of a table whose notation is not known yet. usual: that of the training."""
+        found = self._plain(sheet, numbers, texts)
+        if found is not None and (gaps or not np.isnan(found[0]).any()):
+            return found
+        sheet = column.with_notation(sheet, numbers, self._notations(), usual)
+        return self._read(sheet, numbers, texts, gaps=gaps)
+
+    def _texts(self, more: Sequence[str]) -> list[str]:
+        return [
+            name for name in dict.fromkeys((*more, self.config.id, self.config.labels)) if name is not None
+        ]
+
+    def _preparation(self, encoded: Encoded, path: Path) -> Preparation:
+        """How the values are brought to one scale: numbers by their statistics, texts by fixed ones."""
+        names = encoding.names(encoded.encoding)
+        mean = std = None
+        if self.config.scale == "standard":
+            scales = encoding.scales(encoded.encoding)
+            own = np.flatnonzero(np.isnan(scales))
+            fixed = np.flatnonzero(~np.isnan(scales))
+            centers = np.zeros(len(names))
+            centers[fixed] = encoded.rows[:, fixed].mean(axis=0)
+            centers[own], scales[own] = _statistics(encoded.rows[:, own], [names[i] for i in own], path)
+            mean, std = tuple(centers.tolist()), tuple(scales.tolist())
+        return Preparation((len(names),), "float32", tuple(names), mean, std, encoding=encoded.encoding)
+
+    def _data(
+        self, sheet: Sheet, rows: np.ndarray, preparation: Preparation, names: str | None,
+        texts: Mapping[str, list[str]],
+    ) -> Data:  # fmt: skip
+        x: np.ndarray = np.empty(rows.shape, np.float32)
         with np.errstate(over="ignore"):  # Data.check_finite names what becomes infinite
-            for start in range(0, len(rows), ROWS):
-                x[start : start + ROWS] = preparation.standardise(rows[start : start + ROWS])
+            for start in range(0, len(rows), CHUNK):
+                x[start : start + CHUNK] = preparation.standardise(rows[start : start + CHUNK])
         return Data(
             torch.from_numpy(x),
             f"{sheet.path.name}, {len(x)} rows of {x.shape[1]} columns",
-            files=ids,
-            key=self.config.id or "file",
+            files=None if names is None else texts[names],
+            key=names or "file",
             prepared=preparation,
         )
+
+
+def _without_counts(
+    columns: Columns, rows: np.ndarray, texts: dict[str, list[str]]
+) -> tuple[Columns, np.ndarray]:
+    """Without the columns of numbers that count the rows, or are mostly empty; ``texts`` gets the former."""
+    header, n = columns.sheet.header, len(rows)
+    numbers = [i for i, how in columns.kinds.items() if how["kind"] == "number"]
+    left, used = dict(columns.left), []
+    for j, i in enumerate(numbers):
+        values = rows[:, j]
+        first = values.min()
+        if n >= COUNTED and first in (0, 1) and np.array_equal(np.sort(values), np.arange(first, first + n)):
+            left[i] = COUNTS
+            texts[header[i]] = [f"{value:.0f}" for value in values]
+        elif 2 * np.isnan(values).sum() > n:
+            left[i] = EMPTY
+        else:
+            used.append(j)
+    if len(used) == len(numbers):
+        return columns, rows
+    kinds = {i: how for i, how in columns.kinds.items() if i not in left}
+    return replace(columns, kinds=kinds, left=dict(sorted(left.items()))), rows[:, used]
 
 
 def _statistics(
@@ -137,14 +293,14 @@ def _statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and deviation of each column; the deviation of a constant one counts as 1."""
     mean, std = [], []
-    for name, column in zip(names, rows.T, strict=True):
+    for name, values in zip(names, rows.T, strict=True):
         with np.errstate(over="ignore", invalid="ignore"):
-            center, width = float(column.mean()), float(column.std())
-        if column.min() == column.max():
-            center, width = float(column[0]), 1.0
+            center, width = float(values.mean()), float(values.std())
+        if values.min() == values.max():
+            center, width = float(values[0]), 1.0
         if not np.isfinite((center, width)).all():
             raise InvalidData(
-                f"'{path}': the values of column '{name}', up to {abs(column).max():g}, are too large to "
+                f"'{path}': the values of column '{name}', up to {abs(values).max():g}, are too large to "
                 "be standardised."
             )
         mean.append(center)
@@ -153,15 +309,13 @@ def _statistics(
 
 
 def _truth(cells: list[str]) -> Truth:
-    """Whole numbers or texts as classes; an empty cell is unknown, and so is the number -1."""
-    known = {cell: cell.strip() for cell in {*cells} if cell.strip()}
-    values: dict[str, int | str] = {}
-    try:
-        values.update({cell: int(text) for cell, text in known.items()})
-    except ValueError:
-        values.update(known)
-    ids = sorted({*values.values()} - {-1})  # type: ignore[type-var]  # all of one type
-    codes = {value: code for code, value in enumerate(ids)}
-    own = {cell: codes.get(value, -1) for cell, value in values.items()}
-    labels = np.fromiter((own.get(cell, -1) for cell in cells), np.int64, len(cells))
-    return Truth(labels, tuple(map(str, ids)))
+    """Whole numbers or texts as classes; an empty cell is unknown, and so is -1 beside others than 1."""
+    known = np.array([bool(cell.strip()) for cell in cells], bool)
+    texts = [cell.strip() for cell in cells if cell.strip()]
+    values: np.ndarray = np.array(texts, np.str_)
+    with suppress(ValueError, OverflowError):
+        values = np.array([int(text) for text in texts], np.int64)
+    truth = truth_of(values)
+    labels = np.full(len(cells), -1, np.int64)
+    labels[known] = truth.labels
+    return Truth(labels, truth.names)
