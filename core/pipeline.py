@@ -21,6 +21,7 @@ import torch
 from . import count, health, results
 from . import device as devices
 from . import folder as folders
+from . import scores as scored
 from .bundle import WEIGHTS, Bundle
 from .console import phase
 from .data import Data
@@ -31,7 +32,7 @@ from .files import write_json
 from .interfaces import Clusterer, Encoder, Place
 from .plan import Plan, Request, check_made, resolve
 from .registry import Registry, installed
-from .run import Notice, Run, read_notices
+from .run import Notice, Run, gather_notices
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ def run(
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
-                scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+                scores = json.loads((folder / scored.SCORES).read_text(encoding="utf-8"))
                 return Outcome(folder, scores, was_finished=True)
         shown = f"{asked} clusters" if isinstance(asked, int) else f"{asked[0]} to {asked[1]} clusters"
         supervised = plan.encoder.entry.component.supervised
@@ -113,7 +114,7 @@ def run(
                 _share(folder / "encoder", encoder_folder)
             n_clusters, scores = _carry_out(plan, encoder, data.to(device), asked, evaluators, record, work)
             scores["resumed"] = earlier is not None
-            write_json(folder / "scores.json", scores)
+            write_json(folder / scored.SCORES, scores)
             last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
             write_json(folder / folders.RECORD, {**record, "status": "finished", **last})
         except OSError as error:
@@ -172,11 +173,11 @@ def _carry_out(
         if said := health.measure(result.labels, result.confidence, n_clusters).complaint(n_clusters):
             run_clusterer.notice(f"{said}: {clusterer.remedy}.", ill=True)
     notices = [Notice(text) for text in data.notices]
-    notices += [notice for part in (run_encoder, run_clusterer) for notice in read_notices(part.folder)]
+    notices += [notice for part in (run_encoder, run_clusterer) for notice in gather_notices(part.folder)]
+    texts = list(dict.fromkeys(notice.text for notice in notices))
     before: dict[str, Any] = {
-        "protocol": protocol(
-            data, supervised=supervised, seed=work.seed, notices=[notice.text for notice in notices]
-        )
+        "protocol": protocol(data, supervised=supervised, seed=work.seed, notices=texts),
+        "health": scored.health(dict.fromkeys(notice.text for notice in notices if notice.ill)),
     }
     if clusterer.unsupervised_loss is not None:
         before["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}

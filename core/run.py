@@ -37,6 +37,11 @@ def read_notices(folder: Path) -> list[Notice]:
     return [Notice(**kept) for kept in found]
 
 
+def gather_notices(part: Path) -> list[Notice]:
+    """What a part of a run kept, in its folder and in those of the components that it made."""
+    return [notice for kept in sorted(part.rglob(NOTICES)) for notice in read_notices(kept.parent)]
+
+
 @dataclass(frozen=True)
 class Run:
     """What ``fit`` is given: where to train, from which seed, how precisely, and at what length.
