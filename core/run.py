@@ -38,8 +38,9 @@ def read_notices(folder: Path) -> list[Notice]:
 
 
 def gather_notices(part: Path) -> list[Notice]:
-    """What a part of a run kept, in its folder and in those of the components that it made."""
-    return [notice for kept in sorted(part.rglob(NOTICES)) for notice in read_notices(kept.parent)]
+    """What a part of a run kept, after what the components that it made kept in folders of theirs."""
+    kept = sorted(part.rglob(NOTICES), key=lambda path: (-len(path.parts), path))
+    return [notice for path in kept for notice in read_notices(path.parent)]
 
 
 @dataclass(frozen=True)
