@@ -7,15 +7,26 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .core.errors import DeepclustWarning, UnhealthyResult
     from .core.estimator import DeepClustering
     from .core.pipeline import Outcome, run
     from .core.plan import Request
 
 __version__ = version("deepclust")
-__all__ = ["DeepClustering", "Outcome", "Request", "__version__", "run"]
+__all__ = [
+    "DeepClustering",
+    "DeepclustWarning",
+    "Outcome",
+    "Request",
+    "UnhealthyResult",
+    "__version__",
+    "run",
+]
 
 _WHERE = {
     "DeepClustering": "core.estimator",
+    "DeepclustWarning": "core.errors",
+    "UnhealthyResult": "core.errors",
     "Outcome": "core.pipeline",
     "run": "core.pipeline",
     "Request": "core.plan",

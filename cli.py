@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from .core.component import KINDS
-from .core.errors import DeepclustError
+from .core.errors import DeepclustError, UnhealthyResult
 
 
 class _Group(click.Group):
@@ -77,7 +77,7 @@ _PLACE = [  # options of all that read data
     click.option("--download", is_flag=True, help="Fetch a data set that is not there."),
     click.option("--cache", type=click.Path(path_type=Path), metavar="DIR", envvar="DEEPCLUST_CACHE",
                  help="Where decoded images are kept.  [default: ~/.cache/deepclust]"),
-    click.option("-q", "--quiet", is_flag=True, help="No progress; only errors."),
+    click.option("-q", "--quiet", is_flag=True, help="Only errors and notices, on standard error."),
 ]
 _SORTING = [
     click.option("--sort-into", type=click.Path(path_type=Path), metavar="DIR",
@@ -143,6 +143,10 @@ def run(
 
     The folder --out gets labels.csv, scores.json, run.json, model.safetensors and a log and a
     snapshot for each stage. A run that was stopped goes on when the same command is given again.
+
+    Exit codes: 0 where all is well; 3 where the result is unhealthy, such as clusters that are empty:
+    everything is written, the reasons stand in red at the end; 2 where the request cannot be carried
+    out; 1 where training fails.
     """
     from .core.plan import request_from
 
@@ -152,6 +156,7 @@ def run(
 
     from .core import pipeline, sorting
     from .core.interfaces import Place
+    from .core.scores import reasons
 
     sorter = sorting.asked_for(sort_into, copy)
     outcome = pipeline.run(
@@ -165,8 +170,9 @@ def run(
     )
     if sorter is not None:
         sorter.sort_run(outcome.folder, quiet=quiet)
-    if not quiet:
-        _show_outcome(outcome)
+    _show_outcome(outcome, quiet)
+    if reasons(outcome.scores):
+        raise click.exceptions.Exit(UnhealthyResult.exit_code)
 
 
 def _asked(
@@ -189,32 +195,35 @@ def _asked(
     return tables, settings
 
 
-def _show_outcome(outcome: Any) -> None:
+def _show_outcome(outcome: Any, quiet: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from .core import scores
+    from .core.console import tell
+
+    said = scores.remarks(outcome.scores), scores.reasons(outcome.scores)
+    if quiet:
+        tell(*said, quiet=True)
+        return
     table = Table(show_header=False, box=None)
-    for part, values in outcome.scores.items():
-        if part in ("protocol", "seconds", "resumed"):
-            continue
+    for values in scores.by_evaluator(outcome.scores).values():
         for name, value in values.items():
             if isinstance(value, list) and value and isinstance(value[0], list):
                 continue  # matrices are in scores.json
             shown = f"{value:.4f}" if isinstance(value, float) else str(value)
             table.add_row(name.replace("_", " "), shown)
-    console = Console()
+    console = Console(highlight=False, markup=False)
     if outcome.was_finished:
-        console.print("This run was finished already; --overwrite runs it again.", highlight=False)
+        console.print("This run was finished already; --overwrite runs it again.")
     console.print(table)
-    protocol = outcome.scores.get("protocol", {})
-    if protocol.get("labels used in training"):
-        console.print("The encoder learned from the labels: no clustering without labels.", highlight=False)
-    for notice in protocol.get("notices", []):
-        console.print(f"Note: {notice}", highlight=False, soft_wrap=True)
-    console.print(f"Labels, scores and model are in {outcome.folder}", highlight=False, soft_wrap=True)
+    if outcome.scores.get("protocol", {}).get("labels used in training"):
+        console.print("The encoder learned from the labels: no clustering without labels.")
+    tell(*said)
+    console.print(f"Labels, scores and model are in {outcome.folder}", soft_wrap=True)
     report = outcome.folder / "report.html"
     if report.exists():
-        console.print(f"Open {report} to look at the clusters", highlight=False, soft_wrap=True)
+        console.print(f"Open {report} to look at the clusters", soft_wrap=True)
 
 
 @main.command()
@@ -238,6 +247,7 @@ def compare(
     A setting goes to all (encoder.epochs=50) or to one by its name (sdae.epochs=50). Each run is an
     ordinary one under DIR/runs; an encoder is trained once for each seed. DIR gets results.csv,
     table.csv and compare.html. A comparison that was stopped goes on with the same command.
+    Unhealthy runs are marked and counted, and change no exit code.
     """
     from .core import comparison
     from .core.errors import TrainingFailed
@@ -258,6 +268,8 @@ def compare(
         from rich.console import Console
 
         table.show(Console())
+    table.tell(quiet=quiet)
+    if not quiet:
         click.echo(f"Tables, page and runs are in {folder}")
     if failed := comparison.failed_runs(table):
         raise TrainingFailed(f"{len(failed)} of {len(table.trials)} runs failed: see '{folder}/table.csv'.")
@@ -293,6 +305,7 @@ def predict(
     """
     from .core import config as configs
     from .core import prediction, sorting
+    from .core.console import tell
     from .core.interfaces import Place
 
     predicted = prediction.carry_out(
@@ -302,6 +315,7 @@ def predict(
     )  # fmt: skip
     if not quiet:
         prediction.show(predicted, out)
+    tell(predicted.data.notices, quiet=quiet)
 
 
 @main.command()

@@ -24,6 +24,7 @@ import numpy as np
 from quality import machine, save
 from sklearn import datasets
 
+from deepclust import UnhealthyResult
 from deepclust.core.count import CRITERION, choose_count
 
 Make = Callable[[int], np.ndarray]
@@ -67,7 +68,8 @@ def codes(data: str, out: Path, more: list[str]) -> Make:
         command = [sys.executable, "-m", "deepclust.cli", "run", "--data", data, "--encoder", "sdae"]
         command += ["--clusterer", "kmeans", "--evaluator", "clustering", "--seed", str(seed)]
         command += ["--out", str(folder), "-q", *more]
-        if code := subprocess.run(command).returncode:
+        code = subprocess.run(command).returncode
+        if code not in (0, UnhealthyResult.exit_code):
             raise SystemExit(f"seed {seed} failed with exit code {code}: {' '.join(command)}")
         return np.load(folder / "embedding.npy")
 

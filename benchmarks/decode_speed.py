@@ -37,6 +37,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import CenterCrop, Compose, Resize
 from torchvision.transforms.functional import pil_to_tensor
 
+from deepclust import UnhealthyResult
 from deepclust.core import Data, Place
 from deepclust.plugins.images.folder import Images, ImagesConfig
 
@@ -122,7 +123,9 @@ def peak_memory(folder: Path) -> dict[str, object]:
     options += " --epochs-scale 0.001"
     command = [sys.executable, "-m", "deepclust.cli", "run", "-q", "--data", str(folder), *options.split()]
     start = time.perf_counter()
-    subprocess.run([*command, "--out", str(out), "--cache", str(cache)], check=True)
+    done = subprocess.run([*command, "--out", str(out), "--cache", str(cache)])
+    if done.returncode not in (0, UnhealthyResult.exit_code):
+        raise SystemExit(f"the run failed with exit code {done.returncode}: {' '.join(command)}")
     record = json.loads((out / "run.json").read_text())
     row = {
         "images": record["data"]["samples"],

@@ -23,6 +23,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from deepclust import UnhealthyResult
+
 SCORES = (
     "accuracy", "nmi", "ari", "purity", "mined_purity", "neighbour_purity", "silhouette",
     "test_accuracy", "test_nmi", "test_ari",
@@ -66,7 +68,7 @@ def run_seed(args: argparse.Namespace, rest: list[str], seed: int, deadline: flo
         process.send_signal(signal.SIGINT)  # it writes a snapshot first
         process.wait()
         return False
-    if code:
+    if code not in (0, UnhealthyResult.exit_code):
         raise SystemExit(f"seed {seed} failed with exit code {code}: {' '.join(command)}")
     record = out / "process.json"
     if not record.exists():

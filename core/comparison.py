@@ -14,13 +14,14 @@ from . import comparison_page, pipeline
 from . import config as configs
 from . import device as devices
 from . import folder as folders
-from .comparison_table import FAILED, RESULTS, TABLE, Pair, Table, Trial, read_trial, tabulate
+from .comparison_table import RESULTS, TABLE, Table, tabulate
 from .console import phase
 from .errors import ImpossiblePair, InvalidSetting, OccupiedFolder, TrainingFailed, unknown
 from .files import write_json
 from .interfaces import Place
 from .plan import Plan, Request, request_from, resolve
 from .registry import Registry, installed
+from .trial import FAILED, Pair, Trial, read_trial
 
 RECORD, PAGE = "compare.json", "compare.html"
 ENCODERS, RUNS = "encoders", "runs"

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from .comparison_table import BEST, CLOSE, Table, Trial, text_of
+from .comparison_table import BEST, CLOSE, ILL, Table, text_of
 from .files import write_text
+from .trial import Trial
 
 SIGNS = {BEST: "★", CLOSE: "≈", "": ""}
 REPORT = "report.html"  # what an evaluator may have left in a run's folder
@@ -56,7 +57,8 @@ seeds {{ record.request.seeds | join(", ") }}</p>
 {% macro score(row, column) %}
 {% set cell = row.cells.get(column) %}
 {% if cell %}<td{% if cell.mark == "best" %} class="best"{% endif %}>
-{%- if cell.mark %}<span title="{{ meaning[cell.mark] }}">{{ signs[cell.mark] }}</span> {% endif -%}
+{%- if row.unhealthy %}<span class="state" title="with unhealthy runs">{{ ill }}</span> {% endif -%}
+{% if cell.mark %}<span title="{{ meaning[cell.mark] }}">{{ signs[cell.mark] }}</span> {% endif -%}
 {{ text(column, cell) }}
 {%- if cell.n != row.finished %} <span class="soft">(n={{ cell.n }})</span>{% endif %}</td>
 {% else %}<td>–</td>{% endif %}
@@ -79,6 +81,13 @@ seeds {{ record.request.seeds | join(", ") }}</p>
 <h2>Scores</h2>
 {{ scores(first) }}
 <div class="legend soft">{% for line in legend %}<p>{{ line }}</p>{% endfor %}</div>
+
+{% if ills %}
+<h2 class="state">{{ table.verdict }}</h2>
+<ul class="reasons">
+{% for row, why in ills %}<li><b>{{ row.pair | join(" + ") }}</b>, {{ why }}</li>{% endfor %}
+</ul>
+{% endif %}
 
 {% if reasons %}
 <h2>Not possible or failed</h2>
@@ -108,7 +117,8 @@ seeds {{ record.request.seeds | join(", ") }}</p>
 {% for trial in table.trials %}
 <tr><th scope="row">{{ trial.pair | join(" + ") }}</th><td>{{ trial.seed }}</td>
 {% for column in run_columns %}<td>{{ number(trial, column) }}</td>{% endfor %}
-<td{% if trial.state != "finished" %} class="state"{% endif %}>{{ trial.state }}</td>
+<td{% if trial.state != "finished" or trial.ills %} class="state"{% endif %}>{{ trial.state }}
+{{- ", unhealthy" if trial.ills }}</td>
 <td>{% for name, address in links(trial) %}<a href="{{ address }}">{{ name }}</a> {% endfor %}</td></tr>
 {% endfor %}
 </tbody></table></div>
@@ -164,7 +174,9 @@ def write_page(path: Path, record: Mapping[str, Any], table: Table) -> None:
         run_columns=[c for c in first if c != "stability"],
         legend=table.legend(table.columns, SIGNS),
         reasons=[(row, reason) for row in table.rows for reason in row.reasons],
-        notices=[(row, notice) for row in table.rows for notice in row.notices],
+        ills=[(row, why) for row in table.rows for why in row.ills],
+        notices=[(row, remark) for row in table.rows for remark in row.remarks],
+        ill=ILL,
         signs=SIGNS,
         meaning=meaning,
         text=text_of,

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .engine.extensions.log import LOG_NAME
-from .folder import RECORD
-from .results import LABELS, write_table
+from .console import tell
+from .results import write_table
+from .trial import FAILED, FINISHED, OPEN, Pair, Trial
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,29 +29,11 @@ HIGHER = (
 LOWER = ("seconds",)
 CRITERION = "unsupervised_loss"  # by which a seed can be chosen without labels
 BEST, CLOSE = "best", "close"  # marks; close: not distinguishable from the best
+ILL = "!"  # before the means of a pair with unhealthy runs
 SIGNS = {BEST: "*", CLOSE: "~", "": "\u00a0"}  # in the terminal; rich cuts plain spaces off
-FINISHED, FAILED, OPEN, IMPOSSIBLE = "finished", "failed", "not run yet", "impossible"
 MAIN = ("accuracy", "nmi", "ari", "seconds")  # shown where there is truth
 MAIN_WITHOUT_TRUTH = ("silhouette", "stability", "seconds")
-Pair = tuple[str, str]  # an encoder's and a clusterer's name
-
-
-@dataclass(frozen=True)
-class Trial:
-    """One run of a comparison as it stands on disk.
-
-    state: finished, failed or not run yet. scores: every number of scores.json by its name, and the
-    seconds. labels: (N,) the clusters, where it is finished. notices: what its user must not miss.
-    """
-
-    pair: Pair
-    seed: int
-    folder: Path
-    state: str = OPEN
-    reason: str = ""
-    scores: Mapping[str, float] = field(default_factory=dict)
-    labels: np.ndarray | None = None
-    notices: tuple[str, ...] = ()
+IMPOSSIBLE = "impossible"
 
 
 @dataclass(frozen=True)
@@ -98,13 +78,19 @@ class Row:
         return [self.impossible] if self.impossible else failed
 
     @property
-    def notices(self) -> list[str]:
-        """The notices of its runs, each once, with the seeds whose it is."""
-        seeds: dict[str, list[str]] = {}
-        for t in self.trials:
-            for text in t.notices:
-                seeds.setdefault(text, []).append(str(t.seed))
-        return [f"seed{'s' * (len(own) > 1)} {', '.join(own)}: {text}" for text, own in seeds.items()]
+    def unhealthy(self) -> int:
+        """How many runs are not healthy."""
+        return sum(bool(t.ills) for t in self.trials)
+
+    @property
+    def remarks(self) -> list[str]:
+        """The notices that leave its runs healthy, each once, with the seeds whose it is."""
+        return _by_seed((t.seed, text) for t in self.trials for text in t.notices if text not in t.ills)
+
+    @property
+    def ills(self) -> list[str]:
+        """Why runs are not healthy, in the same way."""
+        return _by_seed((t.seed, text) for t in self.trials for text in t.ills)
 
     @property
     def chosen(self) -> Trial | None:
@@ -127,6 +113,12 @@ class Table:
         return [t for row in self.rows for t in row.trials]
 
     @property
+    def verdict(self) -> str:
+        """How many runs are not healthy, in words; empty where all are."""
+        ill = sum(row.unhealthy for row in self.rows)
+        return f"{ill} of {len(self.trials)} runs {'is' if ill == 1 else 'are'} unhealthy." if ill else ""
+
+    @property
     def main(self) -> list[str]:
         """The few columns that fit a terminal."""
         names = MAIN if "accuracy" in self.columns else MAIN_WITHOUT_TRUTH
@@ -137,19 +129,19 @@ class Table:
         scores = [c for c in self.columns if c != "stability"]  # which no single run has
         write_table(
             folder / RESULTS,
-            ["encoder", "clusterer", "seed", *scores, "state", "reason", "notices"],
+            ["encoder", "clusterer", "seed", *scores, "state", "healthy", "reason", "notices"],
             (
                 [*t.pair, t.seed, *(t.scores.get(s, "") for s in scores)]
-                + [t.state, t.reason, " ".join(t.notices)]
+                + [t.state, t.healthy, t.reason, " ".join(t.notices)]
                 for t in self.trials
             ),
         )
         header = [f"{c}_{part}" for c in self.columns for part in _parts(c)]
         write_table(
             folder / TABLE,
-            ["encoder", "clusterer", "runs", "finished", *header, "state", "reason"],
+            ["encoder", "clusterer", "runs", "finished", "unhealthy", *header, "state", "reason"],
             (
-                [*row.pair, len(row.trials), row.finished]
+                [*row.pair, len(row.trials), row.finished, row.unhealthy]
                 + [_value(row.cells.get(c), part) for c in self.columns for part in _parts(c)]
                 + [row.state, "; ".join(row.reasons)]
                 for row in self.rows
@@ -157,7 +149,7 @@ class Table:
         )
 
     def show(self, console: Console) -> None:
-        """Print the main columns, what was not run or failed, and what runs say must not be missed."""
+        """Print the main columns, what they mean, and what was not run or failed."""
         from rich.table import Table as RichTable
 
         shown = RichTable(box=None, header_style="bold", pad_edge=False)
@@ -167,16 +159,23 @@ class Table:
             shown.add_column(column + "  ", justify="right", no_wrap=True)
         for row in self.rows:
             if not row.impossible:
-                cells = (_cell_text(column, row.cells.get(column)) for column in self.main)
-                shown.add_row(" + ".join(row.pair), f"{row.finished}/{len(row.trials)}", *cells)
+                cells = (_cell_text(column, row) for column in self.main)
+                shown.add_row(
+                    " + ".join(row.pair), f"{row.finished}/{len(row.trials)}", *cells,
+                    style="red" if row.unhealthy else None,
+                )  # fmt: skip
         console.print(shown, highlight=False, markup=False)
         for line in self.legend(self.main):
             console.print(line, highlight=False, markup=False)
         for row in self.rows:
             for reason in row.reasons:
                 console.print(f"{row.state}: {' + '.join(row.pair)}: {reason}", highlight=False, markup=False)
-            for notice in row.notices:
-                console.print(f"Note: {' + '.join(row.pair)}, {notice}", highlight=False, markup=False)
+
+    def tell(self, *, quiet: bool = False) -> None:
+        """Print what runs say must not be missed, as ``console.tell`` does, and how many are not healthy."""
+        remarks = [f"{' + '.join(row.pair)}, {text}" for row in self.rows for text in row.remarks]
+        ills = [f"{' + '.join(row.pair)}, {text}" for row in self.rows for text in row.ills]
+        tell(remarks, ills, verdict=self.verdict, quiet=quiet)
 
     def legend(self, columns: Sequence[str], signs: Mapping[str, str] = SIGNS) -> list[str]:
         """What the columns and marks mean, a sentence or two for each."""
@@ -185,6 +184,8 @@ class Table:
             f"Mean ± sample deviation over the finished runs. {signs[BEST]} the best mean, "
             f"{signs[CLOSE]} within one standard error of it (not distinguishable)."
         ]
+        if self.verdict:
+            lines.append(f"{ILL} with unhealthy runs, which count in the mean and say little of the pair.")
         lines += [text for row in self.rows if (text := _choice_text(row))]
         if "silhouette" in columns:
             lines.append(
@@ -201,6 +202,14 @@ class Table:
                 "seconds are of training; an encoder that pairs share was trained once and counts in each."
             )
         return lines
+
+
+def _by_seed(said: Iterable[tuple[int, str]]) -> list[str]:
+    """Each text once, after the seeds that said it."""
+    seeds: dict[str, list[str]] = {}
+    for seed, text in said:
+        seeds.setdefault(text, []).append(str(seed))
+    return [f"seed{'s' * (len(own) > 1)} {', '.join(own)}: {text}" for text, own in seeds.items()]
 
 
 def _choice_text(row: Row) -> str:
@@ -228,11 +237,12 @@ def _value(cell: Cell | None, part: str) -> Any:
     return "" if value is None else value
 
 
-def _cell_text(column: str, cell: Cell | None) -> str:
+def _cell_text(column: str, row: Row) -> str:
     """A cell as narrow as a terminal needs it."""
-    return (
-        f"- {SIGNS['']}" if cell is None else f"{text_of(column, cell).replace(' ', '')} {SIGNS[cell.mark]}"
-    )
+    cell = row.cells.get(column)
+    if cell is None:
+        return f"- {SIGNS['']}"
+    return f"{ILL * (row.unhealthy > 0)}{text_of(column, cell).replace(' ', '')} {SIGNS[cell.mark]}"
 
 
 def text_of(column: str, cell: Cell) -> str:
@@ -240,70 +250,6 @@ def text_of(column: str, cell: Cell) -> str:
     digits = 0 if cell.mean >= 100 else 1 if column.endswith("seconds") else 3
     deviation = "" if cell.deviation is None else f" ± {cell.deviation:.{digits}f}"
     return f"{cell.mean:.{digits}f}{deviation}"
-
-
-def read_trial(pair: Pair, seed: int, folder: Path, encoder_folder: Path, reason: str = "") -> Trial:
-    """The run in ``folder``, whose encoder's stages are in ``encoder_folder``.
-
-    reason: why it failed, where it did.
-    """
-    if reason:
-        return Trial(pair, seed, folder, FAILED, " ".join(reason.split()))
-    try:
-        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
-        if record["status"] != FINISHED:
-            return Trial(pair, seed, folder)
-        labels = _read_labels(folder / LABELS) if (folder / LABELS).exists() else None
-        asked = record["request"]["clusters"]
-        counted = {} if isinstance(asked, int) else {"clusters": record["n_clusters"]}
-    except (OSError, ValueError, KeyError):  # not there or not whole: the run writes them
-        return Trial(pair, seed, folder)
-    return Trial(
-        pair, seed, folder, FINISHED,
-        scores={**counted, **_numbers(scores), **_seconds(scores, folder, encoder_folder)}, labels=labels,
-        notices=tuple(scores["protocol"].get("notices", ())),
-    )  # fmt: skip
-
-
-def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
-    """The finite numbers of all evaluators; one whose name stands already gets its evaluator's before it."""
-    found: dict[str, float] = {}
-    for part, values in scores.items():
-        if part in ("protocol", "seconds", "resumed"):
-            continue
-        for name, value in values.items():
-            if isinstance(value, (int, float)) and math.isfinite(value):
-                found[f"{part}.{name}" if name in found else name] = value
-    return found
-
-
-def _seconds(scores: Mapping[str, Any], folder: Path, encoder_folder: Path) -> dict[str, float]:
-    """How long encoder and clusterer took; where a run was cut, what their training logs add up to.
-
-    The encoder's are of this run alone: ``tabulate`` knows which run trained it.
-    """
-    spent = scores["seconds"]
-    clusterer = spent["clusterer"] + spent.get("number of clusters", 0.0)
-    return {
-        "encoder_seconds": max(spent["encoder"], _logged_seconds(encoder_folder)),
-        "clusterer_seconds": max(clusterer, _logged_seconds(folder / "clusterer")),
-    }
-
-
-def _logged_seconds(folder: Path) -> float:
-    total = 0.0
-    for log in sorted(folder.rglob(LOG_NAME)):
-        lines = log.read_text(encoding="utf-8").splitlines()
-        total += json.loads(lines[-1])["seconds"] if lines else 0.0
-    return total
-
-
-def _read_labels(path: Path) -> np.ndarray:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        next(rows)
-        return np.fromiter((int(row[1]) for row in rows), dtype=np.int64)
 
 
 def tabulate(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
@@ -53,6 +53,23 @@ def phase(what: str) -> Iterator[None]:
         yield
     except KeyboardInterrupt as stop:
         raise KeyboardInterrupt(str(stop) or what) from None
+
+
+def tell(
+    remarks: Iterable[str], reasons: Iterable[str] = (), *, verdict: str = "", quiet: bool = False
+) -> None:
+    """Print what must not be missed; the reasons for which a result is not healthy last and in red.
+
+    verdict: a line after them. On standard output; on standard error where that is to stay quiet.
+    """
+    from rich.console import Console
+
+    console = Console(stderr=quiet)
+    for text in remarks:
+        console.print(f"Note: {text}", highlight=False, markup=False, soft_wrap=True)
+    ill = [f"Unhealthy result: {text}" for text in reasons]
+    for line in [*ill, verdict] if verdict else ill:
+        console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
 
 
 def _bar(what: str, total: int, unit: str):  # type: ignore[no-untyped-def]

@@ -46,6 +46,16 @@ class TrainingFailed(DeepclustError):
     exit_code = 1
 
 
+class DeepclustWarning(UserWarning):
+    """A notice of a run, in Python: what the command line says at its end and nobody must miss."""
+
+
+class UnhealthyResult(DeepclustWarning):
+    """A notice for which the result is not healthy; ``deepclust run`` then ends with ``exit_code``."""
+
+    exit_code = 3
+
+
 def unknown(what: str, asked: str, there_is: Iterable[str], advice: str = "") -> UnknownName:
     """An UnknownName that says what was asked, the nearest name, what there is and what to do."""
     names = sorted(there_is)

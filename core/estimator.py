@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import math
+import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral
@@ -19,11 +22,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from . import bundle as bundles
 from . import config as configs
+from . import scores as scored
 from .bundle import Bundle
 from .choice import choose
 from .data import Data, arrange, tensor_over, truth_of
 from .device import choose_device
-from .errors import DeepclustError, InvalidData, InvalidSetting
+from .errors import DeepclustError, DeepclustWarning, InvalidData, InvalidSetting, UnhealthyResult
 from .folder import read_record
 from .global_state import kept
 from .inference import assign, embed, evaluating
@@ -33,10 +37,12 @@ from .plan import Choices, Request, parse_clusters
 from .registry import installed
 from .results import EMBEDDING
 
+THROUGH = ("deepclust", "sklearn", "joblib", "contextlib")  # whose lines no warning points to
 KEPT_TYPES = (np.float32, np.uint8)  # what networks are fed from; other numbers become the first
+EVALUATORS = ("clustering",)
 FITTED = (
     "_bundle", "labels_", "embedding_", "cluster_centers_", "n_clusters_",
-    "n_features_in_", "feature_names_in_", "_n_features_out",
+    "n_features_in_", "feature_names_in_", "_n_features_out", "scores_", "notices_", "healthy_",
 )  # fmt: skip
 
 
@@ -79,6 +85,12 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
     cluster_centers_ : ndarray of float32, shape (n_clusters, n_features_out)
         A point among the codes for each cluster: the clusterer's, or the mean of its members.
     n_clusters_ : int
+    scores_ : dict
+        What ``scores.json`` of a run holds: the scores of the evaluator ``clustering``, seconds, notices.
+    notices_ : list of str
+        What must not be missed; ``fit`` raises a DeepclustWarning for each.
+    healthy_ : bool
+        False where a notice says that the result is unhealthy: its warning is an UnhealthyResult.
     n_features_in_ : int
         Values in a sample.
     feature_names_in_ : ndarray of str
@@ -130,9 +142,11 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             data = replace(data, revealed=truth_of(np.asarray(np.asarray(y).tolist())))
         device = choose_device(request.device)
         with kept(device), _folder(self.out) as folder:
-            run(request, Place(Path()), folder, data=data, quiet=not self.verbose)
+            outcome = run(request, Place(Path()), folder, data=data, quiet=not self.verbose)
             self._take(bundles.load(folder, device))
             self.embedding_, self.labels_ = self._look(data.to(device))
+        self._score(outcome.scores)
+        _warn(self.notices_, scored.reasons(outcome.scores))
         return self
 
     def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
@@ -159,7 +173,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
     def load(cls, run: str | Path, *, device: str = "auto") -> Self:
         """The fitted estimator that a finished run is, from its folder or its .safetensors file.
 
-        labels_ and embedding_ are there where the folder is. Raises DeepclustError where there is no
+        labels_, embedding_ and scores_ are there where the folder is. Raises DeepclustError where there is no
         finished run.
         """
         path, chosen = Path(run).expanduser(), choose_device(device)
@@ -187,6 +201,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 estimator.embedding_ = np.load(path / EMBEDDING)
                 codes = torch.from_numpy(estimator.embedding_).to(chosen)
                 estimator.labels_ = assign(bundle.clusterer, codes).labels.cpu().numpy()
+            if (path / scored.SCORES).exists():
+                estimator._score(json.loads((path / scored.SCORES).read_text(encoding="utf-8")))
         return estimator
 
     def __getstate__(self) -> dict[str, Any]:
@@ -243,7 +259,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                     f"{part}_params is {given!r}, but it must be a dict of settings or None."
                 )
             settings[part] = {key: _plain(value) for key, value in (given or {}).items()}
-        return Request(**{**vars(chosen), "data": "X", "evaluators": ()}, settings=settings)
+        return Request(**{**vars(chosen), "data": "X", "evaluators": EVALUATORS}, settings=settings)
 
     def _data(self, X: Any, *, fitting: bool) -> Data:
         """X as samples, and what it has been checked for: finite numbers, as in ``fit``."""
@@ -280,6 +296,12 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         self.cluster_centers_ = bundle.centers.cpu().numpy()
         self._n_features_out = self.cluster_centers_.shape[1]
 
+    def _score(self, scores: dict[str, Any]) -> None:
+        """Take what scores.json says."""
+        self.scores_ = scores
+        self.notices_ = scored.notices(scores)
+        self.healthy_ = not scored.reasons(scores)
+
     def _look(self, data: Data) -> tuple[np.ndarray, np.ndarray]:
         """Codes (n, D) and labels (n,) of data on the model's device."""
         z, where = self._bundle.predict(data)
@@ -290,6 +312,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         """New samples on the model's device, and the process as a run computes."""
         check_is_fitted(self)
         data, device = self._data(X, fitting=False), self._bundle.centers.device
+        _warn(data.notices)
         with kept(device):
             yield data.to(device)
 
@@ -297,6 +320,15 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 def _plain(value: Any) -> Any:
     """NumPy's scalars and arrays as Python's."""
     return value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
+
+
+def _warn(notices: Iterable[str], reasons: Iterable[str] = ()) -> None:
+    """Raise a warning for each notice, at the line that called deepclust or scikit-learn for it."""
+    level, frame, ill = 1, sys._getframe(), set(reasons)
+    while frame.f_back and frame.f_globals.get("__name__", "").split(".")[0] in THROUGH:
+        level, frame = level + 1, frame.f_back
+    for text in notices:
+        warnings.warn(text, UnhealthyResult if text in ill else DeepclustWarning, stacklevel=level)
 
 
 def _check_count(request: Request, n_samples: int) -> None:

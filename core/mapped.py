@@ -7,6 +7,7 @@ what the page faults of a memory map cost; the system's file cache keeps what is
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,6 +25,8 @@ class Mapped:
         self._array, self._arrange = array, arrange
         self._contiguous = array.flags.c_contiguous and hasattr(os, "preadv")  # not on Windows
         self._file = open(str(array.filename), "rb") if self._contiguous else None  # noqa: SIM115
+        if self._file is not None:
+            weakref.finalize(self, self._file.close)  # else Python warns of an open file
 
     def take(self, index: Sequence[int]) -> Tensor:
         """The samples at ``index``, in memory."""

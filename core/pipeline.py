@@ -21,6 +21,7 @@ import torch
 from . import checkup, count, results
 from . import device as devices
 from . import folder as folders
+from . import scores as scored
 from .bundle import WEIGHTS, Bundle
 from .choice import choose, stand_in
 from .console import phase
@@ -32,7 +33,7 @@ from .files import write_json
 from .interfaces import Clusterer, Encoder, Place
 from .plan import Plan, Request, check_made, resolve
 from .registry import Registry, installed
-from .run import Notice, Run, read_notices
+from .run import Notice, Run, gather_notices
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def run(
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
-                scores = json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+                scores = json.loads((folder / scored.SCORES).read_text(encoding="utf-8"))
                 return Outcome(folder, scores, was_finished=True)
         shown = f"{asked} clusters" if isinstance(asked, int) else f"{asked[0]} to {asked[1]} clusters"
         supervised = plan.encoder.entry.component.supervised
@@ -118,7 +119,7 @@ def run(
                 _share(folder / "encoder", encoder_folder)
             n_clusters, scores = _carry_out(plan, encoder, data.to(device), asked, evaluators, record, work)
             scores["resumed"] = earlier is not None
-            write_json(folder / "scores.json", scores)
+            write_json(folder / scored.SCORES, scores)
             last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
             write_json(folder / folders.RECORD, {**record, "status": "finished", **last})
         except OSError as error:
@@ -183,11 +184,11 @@ def _carry_out(
             )
         )
     notices = [Notice(text) for text in data.remarks()]
-    notices += [notice for part in (run_encoder, run_clusterer) for notice in read_notices(part.folder)]
+    notices += [notice for part in (run_encoder, run_clusterer) for notice in gather_notices(part.folder)]
+    texts = list(dict.fromkeys(notice.text for notice in notices))
     first: dict[str, Any] = {
-        "protocol": protocol(
-            data, supervised=supervised, seed=work.seed, notices=[notice.text for notice in notices]
-        )
+        "protocol": protocol(data, supervised=supervised, seed=work.seed, notices=texts),
+        "health": scored.health(dict.fromkeys(notice.text for notice in notices if notice.ill)),
     }
     if clusterer.unsupervised_loss is not None:
         first["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}

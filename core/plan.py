@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from . import config as configs
 from .errors import DeepclustError, ImpossiblePair, InvalidData, InvalidSetting, unknown
 from .registry import Entry, Registry
+from .scores import RESERVED
 
 if TYPE_CHECKING:
     from .data import Data
@@ -93,6 +94,10 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
     for part in request.settings:
         if part not in parts:
             raise unknown("part with settings", part, parts)
+    if taken := next((name for name in request.evaluators if name in RESERVED), None):
+        raise InvalidSetting(
+            f"no evaluator can be called '{taken}': scores.json keeps that name for the run."
+        )
 
     def choose(part: str, kind: str, name: str, **more: Any) -> Chosen:
         entry = registry.find(kind, name)

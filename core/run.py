@@ -39,6 +39,12 @@ def read_notices(folder: Path) -> list[Notice]:
     return [Notice(**kept) for kept in found]
 
 
+def gather_notices(part: Path) -> list[Notice]:
+    """What a part of a run kept, after what the components that it made kept in folders of theirs."""
+    kept = sorted(part.rglob(NOTICES), key=lambda path: (-len(path.parts), path))
+    return [notice for path in kept for notice in read_notices(path.parent)]
+
+
 @dataclass(frozen=True)
 class Run:
     """What ``fit`` is given: where to train, from which seed, how precisely, and at what length.

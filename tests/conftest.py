@@ -56,6 +56,43 @@ def install(tmp_path_factory, monkeypatch):
             del sys.modules[name]
 
 
+ONE = """
+from dataclasses import dataclass
+import torch
+from deepclust.core import Clusterer
+
+@dataclass(frozen=True)
+class OneConfig:
+    pass
+
+class One(Clusterer):
+    Config = OneConfig
+    def fit(self, encoder, data, run):
+        run.child("start").notice("Nothing was here.")
+        run.notice("Nothing was [learned] either.")
+        return self
+    def forward(self, z):
+        first = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+        return torch.nn.functional.one_hot(first, self.n_clusters).float()
+"""
+
+
+@pytest.fixture
+def collapsing(install):
+    """The name of a clusterer, a third party's, that leaves all but the first cluster empty, with notices."""
+    from deepclust.core.registry import installed
+
+    hook = """
+    @hookimpl
+    def deepclust_clusterers():
+        yield Component("one", "MODULE.model:One", "one cluster")
+    """
+    install("deepclust-one", hook, model=ONE)
+    installed.cache_clear()
+    yield "one"
+    installed.cache_clear()
+
+
 @pytest.fixture
 def photo_folder(tmp_path, monkeypatch):
     """The working directory is to hold the cache, and holds the folder ``photos``."""

@@ -184,6 +184,35 @@ def test_a_run_writes_what_it_promises():
     assert record["request"]["encoder"]["settings"]["hidden"] == [8]
     assert record["data"]["samples"] == 30
     assert not [p for p in folder.rglob(".*") if p.name != ".lock"], "no temporary file stays"
+    assert json.loads((folder / "scores.json").read_text())["health"] == {"healthy": True, "reasons": []}
+
+
+def said_by(capsys, *arguments):
+    """The exit code of the command, and the lines of both its streams."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(map(str, arguments)))
+    captured = capsys.readouterr()
+    return ended.value.code, captured.out.splitlines(), captured.err.splitlines()
+
+
+def test_an_unhealthy_result_is_said_last_and_has_an_exit_code_of_its_own(collapsing, capsys):
+    tiny = [a for a in TINY[:-2] if a != "-q"]  # without the setting of kmeans
+    ill = ["run", "--data", "good.npz", "--clusters", 3, *tiny, "--clusterer", collapsing, "--out", "run"]
+    for attempt in ("first", "finished already"):
+        code, shown, progress = said_by(capsys, *ill)
+        assert code == 3
+        assert any("finished already" in line for line in shown) == (attempt != "first")
+        assert any("cluster sizes" in line and "[30, 0, 0]" in line for line in shown)
+        assert shown[-4:-2] == ["Note: Nothing was here.", "Note: Nothing was [learned] either."]
+        assert shown[-2].startswith("Unhealthy result: 2 of 3 clusters are empty")
+        assert shown[-1] == "Labels, scores and model are in run"
+        assert not any("healthy" in line for line in progress)
+    for name in ("labels.csv", "scores.json", "run.json", "model.safetensors"):
+        assert Path("run", name).exists()
+    assert said_by(capsys, *ill, "-q") == (3, [], shown[-4:-1])
+    assert said_by(capsys, *ill, "-q", "--overwrite") == (3, [], shown[-4:-1])
+    assert "3 where the result is unhealthy" in " ".join(deepclust("run", "--help").output.split())
+    assert said_by(capsys, "predict", "run", "good.npz", "-o", "new.csv", "-q") == (0, [], [])
 
 
 def test_a_finished_run_is_not_run_again_but_overwrite_does():

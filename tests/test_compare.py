@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 from sklearn.metrics import adjusted_rand_score
 
 from deepclust.core.comparison_table import Trial, tabulate
@@ -97,14 +98,14 @@ def test_the_tables_are_what_the_runs_own_files_say(here):
     kept: dict[tuple[str, str, str], list[float]] = {}
     spent = {}
     for (encoder, clusterer, seed), row in runs.items():
-        assert (row["state"], row["reason"]) == ("finished", "")
+        assert (row["state"], row["healthy"], row["reason"]) == ("finished", "true", "")
         scores = json.loads(Path(f"out/runs/{encoder}-{clusterer}-seed{seed}/scores.json").read_text())
         numbers = {k: v for k, v in scores["clustering"].items() if isinstance(v, (int, float))}
         assert {"accuracy", "nmi", "ari", "silhouette", "effective_clusters"} <= numbers.keys()
         for name, value in numbers.items():
             assert float(row[name]) == value
             kept.setdefault((encoder, clusterer, name), []).append(value)
-        rest = {"encoder", "clusterer", "seed", "state", "reason", "notices", *TIMES}
+        rest = {"encoder", "clusterer", "seed", "state", "healthy", "reason", "notices", *TIMES}
         assert row.keys() - numbers.keys() == rest
         spent[encoder, clusterer, seed] = scores["seconds"]
     for (encoder, clusterer, seed), row in runs.items():
@@ -117,6 +118,7 @@ def test_the_tables_are_what_the_runs_own_files_say(here):
     assert [(r["encoder"], r["clusterer"]) for r in rows] == PAIRS
     for row in rows:
         assert (row["runs"], row["finished"], row["state"], row["reason"]) == ("3", "3", "finished", "")
+        assert row["unhealthy"] == "0"
         pair = row["encoder"], row["clusterer"]
         for (*of, name), values in kept.items():
             if tuple(of) == pair:
@@ -175,6 +177,63 @@ def test_the_seed_of_the_least_unsupervised_loss_is_named_with_how_it_fared():
     lines = tabulate(unlabelled, {}, [("a", "scan")]).legend(())
     assert "a + scan: seed 1 has the least unsupervised loss." in lines
     assert not any("least" in text for text in tabulate(trials[:1], {}, [("a", "scan")]).legend(()))
+
+
+def test_unhealthy_runs_are_marked_and_counted_and_count_in_the_mean(tmp_path, capsys):
+    times = dict.fromkeys(TIMES, 1.0)
+    trials = [
+        Trial(("e", name), seed, tmp_path / f"{name}{seed}", "finished", scores={"accuracy": 0.5, **times},
+              notices=("It <was> undone.", *ills), ills=ills)
+        for name, own in {"a": [(), ("2 of 3 are empty.",)], "b": [(), ()]}.items()
+        for seed, ills in enumerate(own)
+    ]  # fmt: skip
+    table = tabulate([*trials, Trial(("e", "b"), 2, tmp_path)], {}, [("e", "a"), ("e", "b")])
+    table.write(tmp_path)
+    assert [row["healthy"] for row in table_of(tmp_path / "results.csv")] == [
+        "true",
+        "false",
+        "true",
+        "true",
+        "",
+    ]
+    assert [row["unhealthy"] for row in table_of(tmp_path / "table.csv")] == ["1", "0"]
+    table.show(Console(width=80))
+    table.tell()
+    shown = capsys.readouterr().out.splitlines()
+    a, b = (next(line for line in shown if line.startswith(f"e + {name}")) for name in "ab")
+    assert "!0.500±0.000" in a
+    assert "!" not in b
+    assert "0.500±0.000" in b
+    assert shown[-3:] == [
+        "Note: e + b, seeds 0, 1: It <was> undone.",
+        "Unhealthy result: e + a, seed 1: 2 of 3 are empty.",
+        "1 of 5 runs is unhealthy.",
+    ]
+    table.tell(quiet=True)
+    quiet = capsys.readouterr()
+    assert quiet.out == ""
+    assert quiet.err.splitlines()[-2:] == shown[-2:]
+
+
+def test_a_comparison_of_unhealthy_runs_ends_as_any_other(elsewhere, collapsing):
+    asked = [
+        "compare",
+        "--data",
+        "good.npz",
+        "--clusterer",
+        f"kmeans,{collapsing}",
+        "--seeds",
+        "1",
+        *TINY[:-4],
+    ]
+    asked += ["--out", "out", "-q"]
+    output = deepclust(*asked).output
+    assert output.splitlines()[-1] == "1 of 2 runs is unhealthy."
+    assert [row["healthy"] for row in table_of(Path("out/results.csv"))] == ["true", "false"]
+    page = Page(Path("out/compare.html").read_text())
+    assert "1 of 2 runs is unhealthy." in page.text
+    assert "finished, unhealthy" in page.text
+    assert deepclust(*asked).output == output
 
 
 def test_stability_is_left_out_where_everything_is_in_one_cluster():

@@ -3,7 +3,7 @@
 import pytest
 
 from deepclust.core import progress as progress_function
-from deepclust.core.console import phase, progress
+from deepclust.core.console import phase, progress, tell
 
 
 def test_one_line_says_what_was_done(capsys):
@@ -47,3 +47,20 @@ def test_other_errors_pass_as_they_are():
 
 def test_plugins_find_it_in_the_core():
     assert progress_function is progress
+
+
+def test_what_is_unhealthy_is_red_on_a_terminal_and_plain_elsewhere(capsys, monkeypatch):
+    lines = ["Note: see [bold]this[/bold]", f"Unhealthy result: {'long ' * 40}end", "1 of 2"]
+    said = (["see [bold]this[/bold]"], [f"{'long ' * 40}end"])
+    monkeypatch.delenv("FORCE_COLOR", raising=False)
+    tell(*said, verdict="1 of 2")
+    assert capsys.readouterr() == ("\n".join(lines) + "\n", "")
+    tell(*said, verdict="1 of 2", quiet=True)
+    assert capsys.readouterr() == ("", "\n".join(lines) + "\n")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    tell(*said)
+    plain, red = capsys.readouterr().out.splitlines()
+    assert plain == lines[0]
+    assert red == f"\x1b[1;31m{lines[1]}\x1b[0m"

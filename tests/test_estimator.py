@@ -1,6 +1,7 @@
 """The estimator: the command line's bits, labels and runs, and nothing left behind."""
 
 import importlib
+import json
 import os
 import pickle
 import random
@@ -8,6 +9,7 @@ import re
 import signal
 import tempfile
 import threading
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +19,11 @@ from click.testing import CliRunner
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.metrics import adjusted_rand_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 import deepclust
-from deepclust import DeepClustering
+from deepclust import DeepClustering, DeepclustWarning, UnhealthyResult
 from deepclust.cli import main
 from deepclust.core import Data, InvalidData, Place, Preparation
 from deepclust.core.errors import DeepclustError, OccupiedFolder, TrainingFailed
@@ -189,6 +193,57 @@ def test_threads_take_turns_and_give_the_same_bits():
         thread.join()
     for model, expected in zip(models, alone, strict=True):
         assert np.array_equal(model.embedding_, expected)
+
+
+def test_warnings_say_what_the_command_line_says(tmp_path, collapsing):
+    model = quick(collapsing, out=tmp_path / "run")
+    pipeline = make_pipeline(StandardScaler(), quick(collapsing))
+    for fit in (lambda: model.fit(X), lambda: model.fit_predict(X), lambda: pipeline.fit(X)):
+        with warnings.catch_warnings(record=True) as raised:
+            warnings.simplefilter("always")
+            fit()
+        assert [w.category for w in raised] == [DeepclustWarning, DeepclustWarning, UnhealthyResult]
+        assert {w.filename for w in raised} == {__file__}
+        assert [str(w.message) for w in raised] == model.notices_
+    assert model.notices_[:2] == ["Nothing was here.", "Nothing was [learned] either."]
+    assert model.notices_[2].startswith("2 of 3 clusters are empty")
+    assert model.healthy_ is False
+    assert model.scores_ == json.loads((tmp_path / "run/scores.json").read_text())
+    for same in (pickle.loads(pickle.dumps(model)), DeepClustering.load(tmp_path / "run")):
+        assert (same.scores_, same.notices_, same.healthy_) == (model.scores_, model.notices_, False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.simplefilter("error", UnhealthyResult)
+        with pytest.raises(UnhealthyResult, match="clusters are empty"):
+            model.fit(X)
+    assert len(model.labels_) == len(X)
+
+
+def test_scores_are_those_of_the_command_and_a_healthy_fit_warns_of_nothing(places):
+    np.save("x.npy", X)
+    arguments = (
+        "run --data x.npy --out run --evaluator clustering -q --device cpu --clusters 3 --epochs-scale 0.1 "
+        "--clusterer kmeans --seed 0 -s encoder.hidden=16 -s encoder.latent_dim=2"
+    )
+    assert CliRunner().invoke(main, arguments.split()).exit_code == 0
+    written = json.loads(Path("run/scores.json").read_text())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model = quick(device="cpu").fit(X, Y)
+    assert model.scores_["clustering"] == written["clustering"]
+    assert "accuracy" not in model.scores_["clustering"]
+    assert model.scores_.keys() == written.keys()
+    assert (model.healthy_, model.notices_) == (True, [])
+
+
+@pytest.mark.parametrize("clusterer", ["kmeans", "dec"])
+def test_equal_rows_raise_no_warnings_but_our_own(clusterer):
+    with warnings.catch_warnings(record=True) as raised:
+        warnings.simplefilter("always")
+        model = quick(clusterer, n_clusters=4).fit(np.ones((40, 3), np.float32))
+    assert len(raised) == len(model.notices_)
+    assert {w.category for w in raised} == {DeepclustWarning, UnhealthyResult}
+    assert not model.healthy_
 
 
 class Untouchable:

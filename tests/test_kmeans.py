@@ -1,5 +1,7 @@
 """k-means as a clusterer: both implementations on real data, and what its assignments say."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from sklearn.datasets import load_digits
 
 from deepclust.core import Data, Encoder, Run, assign, embed
 from deepclust.core.config import build
+from deepclust.core.run import read_notices
 from deepclust.plugins.clustering.metric import accuracy
 from deepclust.plugins.kmeans.model import KMeans, KMeansConfig
 
@@ -108,3 +111,23 @@ def test_a_state_dict_brings_the_clusters_back(digits, tmp_path):
 def test_samples_that_are_all_the_same_are_no_trouble(tmp_path):
     clusterer, z = fitted(Data(torch.ones(20, 3), "ones"), tmp_path, 2, implementation="torch")
     assert torch.isfinite(clusterer(z)).all()
+
+
+@pytest.mark.parametrize("implementation", ["sklearn", "torch"])
+@pytest.mark.parametrize("points", [1, 3])
+def test_fewer_points_than_clusters_are_one_notice_and_no_warning(tmp_path, implementation, points):
+    x = torch.eye(3)[torch.arange(30) % points]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted(Data(x, "few"), tmp_path, n_clusters=5, implementation=implementation)
+    (notice,) = read_notices(tmp_path)
+    assert ("all equal" if points == 1 else "no more than 3 different points") in notice.text
+    assert "5 clusters" in notice.text
+
+
+def test_as_many_points_as_clusters_are_enough(tmp_path):
+    for implementation in ("sklearn", "torch"):
+        fitted(
+            Data(torch.eye(3).repeat(9, 1), "three"), tmp_path, n_clusters=3, implementation=implementation
+        )
+    assert read_notices(tmp_path) == []

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from deepclust.core import inference
+from deepclust.core import inference, prediction
 from deepclust.core.data import Data
 from deepclust.core.folder import read_record
 from deepclust.core.interfaces import Place
@@ -105,6 +106,15 @@ def test_how_the_data_are_given_does_not_matter(place):
             deepclust("predict", place / run, place / data, *more, "-o", f"{run}.{data}", "-q")
             tables.append(rows_of(f"{run}.{data}"))
         assert tables[0] == tables[1] == tables[2] == rows_of(place / run / "labels.csv")
+
+
+@pytest.mark.parametrize("more", [[], ["-q"]])
+def test_what_is_to_be_known_of_the_data_is_said_last_also_where_it_is_quiet(place, monkeypatch, more):
+    real, said = prediction.load_data, ("Half of the values lie outside [0, 1].",)
+    monkeypatch.setattr(prediction, "load_data", lambda *asked: replace(real(*asked), notices=said))
+    shown = deepclust("predict", place / "npy", place / "rows.npy", *more).output.splitlines()
+    assert shown[-1] == f"Note: {said[0]}"
+    assert (len(shown) == 1) == bool(more)
 
 
 def test_other_orders_parts_and_single_samples(place):

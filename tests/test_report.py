@@ -5,6 +5,7 @@ import io
 import json
 import re
 from collections import Counter
+from html import escape
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -275,3 +276,24 @@ def test_notices_stand_at_the_top_and_each_cluster_has_prototypes_in_the_table(t
         row = table[table.index(f"#cluster-{cluster}") :]
         best = sorted(range(cluster, 60, 3), key=lambda i: -result.confidence[i])[:3]
         assert re.findall(r'alt="sample (\d+)"', row[: row.index("</tr>")]) == [str(i) for i in best]
+
+
+def test_an_unhealthy_result_has_a_banner_above_all_else(tmp_path):
+    ill, other = "2 of 5 clusters are empty: <ask> for fewer.", "Self-labelling was undone."
+    scores = {
+        "protocol": {"trained on": "60", "notices": [other, ill]},
+        "health": {"healthy": False, "reasons": [ill]},
+    }
+    page = report(make_result(tmp_path, scores=scores))
+    assert check_page(page).all("section")[0]["class"] == "ill"
+    banner = page[page.index("<body>") : page.index("<header>")]
+    assert "Unhealthy result" in banner
+    assert escape(ill) in banner
+    assert other not in banner
+    assert page.count(escape(ill)) == 1
+    assert f"<b>Notice</b> {other}" in page
+    scores["health"] = {"healthy": True, "reasons": []}
+    for fine in (scores, {}):
+        page = report(make_result(tmp_path, scores=fine))
+        assert "Unhealthy" not in page
+        assert "healthy" not in "".join(check_page(page).text)

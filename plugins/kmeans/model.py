@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Self
 
@@ -42,29 +43,36 @@ class KMeans(Clusterer):
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Cluster ``encoder``'s codes of all samples; the encoder stays as it is."""
         z = embed(encoder, data, autocast=run.autocast)
-        centers, inertia = self._cluster(z, run)
-        self.centers = centers.to(z)
-        self.spread = torch.tensor(max(inertia / z.numel(), 1e-12), device=z.device)
+        found = self._cluster(z, run)
+        self.centers = found.centers.to(z)
+        self.spread = torch.tensor(max(found.inertia / z.numel(), 1e-12), device=z.device)
+        filled = int((found.labels.bincount() > 0).sum())
+        if filled < self.n_clusters:  # which happens where there are no more different points
+            run.notice(_too_few(filled, self.n_clusters))
         return self
 
-    def _cluster(self, z: Tensor, run: Run) -> tuple[Tensor, float]:
+    def _cluster(self, z: Tensor, run: Run) -> lloyd.KMeansResult:
         c, seed = self.config, run.seed_for("kmeans")
         on_cpu = z.device.type == "cpu"
         if c.implementation == "sklearn" or (c.implementation == "auto" and on_cpu):
             return self._cluster_by_sklearn(z.cpu().numpy(), seed, run.quiet)
-        result = lloyd.kmeans(
+        return lloyd.kmeans(
             z, self.n_clusters, n_init=c.n_init, max_iter=c.max_iter, tol=c.tol, seed=seed,
             memory_bytes=c.memory_mb * 2**20,
         )  # fmt: skip
-        return result.centers, result.inertia
 
-    def _cluster_by_sklearn(self, z: np.ndarray, seed: int, quiet: bool) -> tuple[Tensor, float]:
+    def _cluster_by_sklearn(self, z: np.ndarray, seed: int, quiet: bool) -> lloyd.KMeansResult:
         """Restart by restart, each going on with the generator of the one before as scikit-learn's own do."""
         from sklearn.cluster import KMeans as ScikitKMeans
+        from sklearn.exceptions import ConvergenceWarning
 
         c, best = self.config, None
         random = np.random.RandomState(seed % 2**32)
-        with progress("k-means", c.n_init, "restarts", quiet=quiet, least_seconds=5) as advance:
+        with (
+            progress("k-means", c.n_init, "restarts", quiet=quiet, least_seconds=5) as advance,
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore", ConvergenceWarning)  # of too few points: fit says it once
             for _ in range(c.n_init):
                 fitted = ScikitKMeans(
                     self.n_clusters, n_init=1, max_iter=c.max_iter, tol=c.tol, random_state=random
@@ -73,7 +81,10 @@ class KMeans(Clusterer):
                     best = fitted
                 advance(1)
         assert best is not None
-        return torch.from_numpy(best.cluster_centers_), float(best.inertia_)
+        return lloyd.KMeansResult(
+            torch.from_numpy(best.cluster_centers_), torch.from_numpy(best.labels_), float(best.inertia_),
+            best.n_iter_,
+        )  # fmt: skip
 
     def forward(self, z: Tensor) -> Tensor:
         """Posterior of equal spherical Gaussians at the centres, whose limit k-means is.
@@ -89,3 +100,15 @@ class KMeans(Clusterer):
         if torch.compiler.is_exporting():  # in operations that a graph holds for any number of samples
             return (z.float()[:, None] - self.centers).square().sum(2).argmin(1)
         return lloyd.assign(z.float(), self.centers)[0]
+
+
+def _too_few(points: int, n_clusters: int) -> str:
+    if points == 1:
+        return (
+            f"k-means was to find {n_clusters} clusters in codes that are all equal: either the encoder has "
+            "collapsed, or the samples are all the same."
+        )
+    return (
+        f"k-means can tell no more than {points} different points apart in the codes, too few for "
+        f"{n_clusters} clusters: ask for {points}, or see why so many samples are alike."
+    )

@@ -12,6 +12,7 @@ from markupsafe import Markup
 
 from ...core import Evaluator, InvalidSetting, Result, Score, progress, setting
 from ...core.files import write_text
+from ...core.scores import reasons, remarks
 from . import figure, page
 from .column import describe_columns
 from .gallery import show_decoded, show_generated
@@ -78,6 +79,7 @@ class Report(Evaluator):
             parts = read_parts(result.scores, folder)
             apart = [p for p in parts if p.texts or p.figures]
             record, protocol = result.record, dict(result.scores.get("protocol", {}))
+            protocol.pop("notices", None)
             content = {
                 "description": result.data.description,
                 "names": _names(result),
@@ -86,7 +88,8 @@ class Report(Evaluator):
                 "n_clusters": result.n_clusters,
                 "latent_dim": result.z.shape[1],
                 "key": result.key if result.files is not None else "sample",
-                "notices": protocol.pop("notices", []),
+                "reasons": reasons(result.scores),
+                "notices": remarks(result.scores),
                 "protocol": protocol,
                 "tiles": [t for p in parts if p not in apart for t in p.tiles] + tiles("report", scores),
                 "parts": apart,

@@ -11,9 +11,9 @@ from typing import Any
 
 from PIL import Image
 
+from ...core.scores import by_evaluator
 from .text import number
 
-NO_EVALUATORS = ("protocol", "seconds", "resumed", "report")
 HELD_OUT = "test_"
 MEANING = {
     "clustering": {
@@ -55,8 +55,8 @@ def read_parts(scores: Mapping[str, Any], figures: Path) -> list[Part]:
     """
     given = {
         name: values
-        for name, values in scores.items()
-        if name not in NO_EVALUATORS and isinstance(values, Mapping)
+        for name, values in by_evaluator(scores).items()
+        if name != "report" and isinstance(values, Mapping)
     }
     owned: dict[str, list[Path]] = {name: [] for name in given}
     for path in sorted(figures.iterdir()) if figures.is_dir() else []:
