@@ -32,6 +32,7 @@ from .interfaces import Clusterer, Encoder, Place
 from .plan import Plan, Request, check_made, resolve
 from .registry import Registry, installed
 from .run import Notice, Run, read_notices
+from .scaling import scaled
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,7 @@ def run(
             print(text, file=sys.stderr)
 
     if data is None:
-        assert plan.data is not None
-        with phase("reading the data"):
-            data = plan.data.cls(plan.data.config).load(place)
+        data = load_data(plan, place)
     asked = clusters_of(plan, data)
     fewest = asked if isinstance(asked, int) else asked[0]
     data.check(fewest)
@@ -119,6 +118,14 @@ def run(
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
     return Outcome(folder, scores)
+
+
+def load_data(plan: Plan, place: Place) -> Data:
+    """The samples of the data set that ``plan`` names, scaled where it leaves that open."""
+    assert plan.data is not None
+    with phase("reading the data"):
+        data: Data = plan.data.cls(plan.data.config).load(place)
+        return data if data.prepared is not None else scaled(data)
 
 
 def _make_encoder(plan: Plan, data: Data, work: Run) -> Encoder:

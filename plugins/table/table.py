@@ -21,6 +21,8 @@ from ...core import (
     setting,
 )
 from ...core.errors import unknown
+from ...core.scaling import measure
+from ...core.training_range import compare
 from .sheet import Sheet, open_sheet, read
 
 ROWS = 65536  # standardised in one go
@@ -32,8 +34,10 @@ class TableConfig:
     id: str | None = setting(None, "column that names the rows, as labels.csv then does")
     labels: str | None = setting(None, "column with the true classes, for scores alone (--labels)")
     columns: tuple[str, ...] = setting((), "columns to cluster by, in this order; none: all the others")
-    scale: Literal["standard", "none"] = setting(
-        "standard", "standard: each column to mean 0 and deviation 1; none: as they are"
+    scale: Literal["auto", "standard", "none"] = setting(
+        "auto",
+        "auto: columns centred and divided by one deviation, or each by its own where units differ; "
+        "standard: each by its own; none: as they are",
     )
     decimal: Literal["point", "comma"] = setting("point", "how fractions are written: 1.5 or 1,5")
 
@@ -52,11 +56,9 @@ class Table(Dataset):
         sheet = self._open()
         names = self._numeric(sheet)
         rows, ids, labels = self._read(sheet, names)
-        mean = std = None
-        if self.config.scale == "standard":
-            mean, std = _statistics(rows, names, sheet.path)
-        preparation = Preparation((len(names),), "float32", tuple(names), mean, std)
-        data = self._data(sheet, rows, ids, preparation)
+        found = measure(Data(torch.from_numpy(rows), f"'{sheet.path}'"), self.config.scale, names)
+        data = self._data(sheet, rows, ids, found.preparation)
+        data = replace(data, said=found.said, notices=found.notices)
         return data if labels is None else replace(data, revealed=_truth(labels))
 
     def load_like(self, place: Place, preparation: Preparation) -> Data:
@@ -72,7 +74,9 @@ class Table(Dataset):
             names = self._numeric(sheet)
             preparation.check((len(names),), "float32", 0.0, sheet.path.name)
         rows, ids, _ = self._read(sheet, names)
-        return self._data(sheet, rows, ids, preparation)
+        strange = compare(Data(torch.from_numpy(rows), sheet.path.name), preparation)
+        data = self._data(sheet, rows, ids, preparation)
+        return data if strange is None else replace(data, notices=(strange,))
 
     def _open(self) -> Sheet:
         c = self.config
@@ -130,26 +134,6 @@ class Table(Dataset):
             key=self.config.id or "file",
             prepared=preparation,
         )
-
-
-def _statistics(
-    rows: np.ndarray, names: Sequence[str], path: Path
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each column; the deviation of a constant one counts as 1."""
-    mean, std = [], []
-    for name, column in zip(names, rows.T, strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):
-            center, width = float(column.mean()), float(column.std())
-        if column.min() == column.max():
-            center, width = float(column[0]), 1.0
-        if not np.isfinite((center, width)).all():
-            raise InvalidData(
-                f"'{path}': the values of column '{name}', up to {abs(column).max():g}, are too large to "
-                "be standardised."
-            )
-        mean.append(center)
-        std.append(width)
-    return tuple(mean), tuple(std)
 
 
 def _truth(cells: list[str]) -> Truth:
