@@ -153,7 +153,10 @@ class Data:
 
     def prepared_as(self, preparation: Preparation) -> Data:
         """Data that ``preparation`` fits, standardised as it says."""
-        return replace(self, prepared=preparation, raw=preparation.mean is not None)
+        raw = preparation.mean is not None
+        if raw or self.x.dtype != torch.float64:
+            return replace(self, prepared=preparation, raw=raw)
+        return replace(self, x=self.x.to(torch.float32), mapped=None, prepared=preparation, raw=False)
 
     def to(self, device: torch.device, budget: float = 0.5) -> Data:
         """The data for a device: moved there where they take at most ``budget`` of its free memory."""

@@ -33,7 +33,7 @@ from .plan import Choices, Request, parse_clusters
 from .registry import installed
 from .results import EMBEDDING
 from .scaling import Scale, scaled
-from .training_range import prepared_like
+from .training_range import fitted
 
 FITTED = (
     "_bundle", "labels_", "embedding_", "cluster_centers_", "n_clusters_",
@@ -272,13 +272,13 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
     def _like_fitted(self, data: Data) -> Data:
         """New samples as the model takes them; raises InvalidData for others than it was trained on."""
         wanted, given = self._bundle.preparation, data.preparation
-        wanted.check(given.shape, wanted.dtype, 0.0, data.description)
+        wanted.check(given.shape, wanted.dtype, 0.0, data.description)  # of shape first
         if given.dtype != wanted.dtype:
             raise InvalidData(
                 f"{data.description}: they are {given.dtype}, but the model was trained on {wanted.dtype}, "
                 "which means another scale; give them in that type, on the scale of the training."
             )
-        return prepared_like(data, wanted)
+        return fitted(data, wanted)
 
     def _scale(self) -> Scale:
         for scale in get_args(Scale):

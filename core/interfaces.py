@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from .data import Data, Size, Truth
 from .preparation import Preparation
-from .training_range import prepared_like
+from .training_range import fitted
 
 if TYPE_CHECKING:
     from .run import Run
@@ -164,11 +164,7 @@ class Dataset(ABC):
         shape and type are right, standardises the rows of a model that was trained on such, and notes
         values that are far from those in training.
         """
-        data = self.load(place)
-        dtype = data.preparation.dtype
-        highest = float(data.x[:1024].max()) if dtype != "uint8" and len(data) else 0.0
-        preparation.check(data.shape, dtype, highest, data.description)
-        return prepared_like(data, preparation)
+        return fitted(self.load(place), preparation)
 
 
 @runtime_checkable

@@ -73,8 +73,7 @@ def run(
         if not quiet:
             print(text, file=sys.stderr)
 
-    if data is None:
-        data = load_data(plan, place)
+    data = load_data(plan, place, data)
     asked = clusters_of(plan, data)
     fewest = asked if isinstance(asked, int) else asked[0]
     data.check(fewest)
@@ -120,11 +119,12 @@ def run(
     return Outcome(folder, scores)
 
 
-def load_data(plan: Plan, place: Place) -> Data:
-    """The samples of the data set that ``plan`` names, scaled where it leaves that open."""
-    assert plan.data is not None
+def load_data(plan: Plan, place: Place, data: Data | None = None) -> Data:
+    """The samples, by default of the data set that ``plan`` names; scaled where they leave that open."""
     with phase("reading the data"):
-        data: Data = plan.data.cls(plan.data.config).load(place)
+        if data is None:
+            assert plan.data is not None
+            data = plan.data.cls(plan.data.config).load(place)
         return data if data.prepared is not None else scaled(data)
 
 

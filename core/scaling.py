@@ -66,26 +66,14 @@ def scaled(data: Data, scale: Scale = "auto") -> Data:
     if len(data.shape) != 1:
         if data.x.dtype == torch.uint8:
             return data
-        made = replace(data.preparation, seen=(_range(data),))
-        return replace(data, prepared=made, test=_like(data.test, made, raw=False))
-    if scale == "none" and data.x.dtype == torch.float64:
-        data = _single(data)
-    found = measure(data, scale)
-    raw = found.preparation.mean is not None
+        found = Measured(replace(data.preparation, seen=(_range(data),)))
+    else:
+        found = measure(data, scale)
+    made = found.preparation
     return replace(
-        data, prepared=found.preparation, raw=raw, test=_like(data.test, found.preparation, raw=raw),
+        data.prepared_as(made), test=None if data.test is None else data.test.prepared_as(made),
         said=(*data.said, *found.said), notices=(*data.notices, *found.notices),
     )  # fmt: skip
-
-
-def _like(test: Data | None, made: Preparation, *, raw: bool) -> Data | None:
-    return None if test is None else replace(test, prepared=made, raw=raw)
-
-
-def _single(data: Data) -> Data:
-    """Float64 rows as float32, in memory."""
-    test = None if data.test is None else _single(data.test)
-    return replace(data, x=data.x.to(torch.float32), mapped=None, test=test)
 
 
 def measure(data: Data, scale: Scale = "auto", names: Sequence[str] | None = None) -> Measured:
@@ -206,9 +194,10 @@ def _check_size(data: Data, columns: Columns, names: Sequence[str] | None) -> No
     wrong = ~(np.isfinite(columns.mean) & np.isfinite(columns.std))
     if wrong.any():
         i = int(wrong.argmax())
+        largest = max(abs(columns.low[i]), abs(columns.high[i]))
         raise InvalidData(
-            f"{data.description}: the values of {_name(i, names)} are too large to be standardised; give "
-            "them in a larger unit."
+            f"{data.description}: the values of {_name(i, names)}, up to {largest:g}, are too large to be "
+            "standardised; give them in a larger unit."
         )
 
 

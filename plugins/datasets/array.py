@@ -17,6 +17,7 @@ from ...core import (
     InvalidData,
     Mapped,
     Place,
+    Preparation,
     arrange,
     kept_type,
     setting,
@@ -25,6 +26,7 @@ from ...core import (
 )
 from ...core.scaling import scaled
 from ...core.split import check_leave_out, hold_out
+from ...core.training_range import fitted
 
 SAMPLES = ("x", "X", "data", "images")
 LABELS = ("y", "Y", "labels", "target")
@@ -66,7 +68,15 @@ class Array(Dataset):
     Config: ClassVar[type[ArrayConfig]] = ArrayConfig
 
     def load(self, place: Place) -> Data:
-        """The samples, with the truth where the file or ``labels`` has it."""
+        """The samples, with the truth where the file or ``labels`` has it, on the scale that fits them."""
+        return scaled(self._open(), self.config.scale)
+
+    def load_like(self, place: Place, preparation: Preparation) -> Data:
+        """The samples on the scale of ``preparation``, whatever the settings say."""
+        return fitted(self._open(), preparation)
+
+    def _open(self) -> Data:
+        """The samples as they are in the file."""
         path = Path(self.config.path)
         check_leave_out(self.config.leave_out, self.config.split)
         if not self.config.path:
@@ -93,12 +103,12 @@ class Array(Dataset):
         )
         data = Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth, mapped=mapped)
         if self.config.split != "train-test":
-            return scaled(data, self.config.scale)
+            return data
         if not first:
             raise InvalidData(
                 f"data.split=train-test takes a .npz with x_train and x_test, which '{path}' is not."
             )
-        return scaled(hold_out(data, first, self.config.leave_out), self.config.scale)
+        return hold_out(data, first, self.config.leave_out)
 
     def _read(self, path: Path) -> np.ndarray:
         try:
