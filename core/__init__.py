@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .component import Component, Recipe
     from .config import setting
     from .console import progress
-    from .data import Data, Size, Truth, arrange, tensor_over, truth_of
+    from .data import Data, Size, Truth, arrange, kept_type, tensor_over, truth_of
     from .errors import DeepclustError, InvalidData, InvalidSetting
     from .hooks import hookimpl
     from .inference import assign, embed, evaluating
@@ -50,6 +50,7 @@ _WHERE = {
     "Standardise": "standardise",
     "Truth": "data",
     "arrange": "data",
+    "kept_type": "data",
     "tensor_over": "data",
     "truth_of": "data",
     "DeepclustError": "errors",
@@ -125,6 +126,7 @@ __all__ = [
     "evaluating",
     "has_ability",
     "hookimpl",
+    "kept_type",
     "progress",
     "random_affine",
     "scan_strong_view",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -48,10 +48,19 @@ class Bundle:
         """K."""
         return int(self.record["n_clusters"])
 
-    def predict(self, data: Data, *, quiet: bool = True) -> tuple[Tensor, Placed]:
-        """Codes (N, D) of prepared data, and where the samples belong."""
+    def embed(self, data: Data, *, quiet: bool = True) -> Tensor:
+        """Codes (N, D) of prepared data.
+
+        Raises InvalidData for codes that are not finite.
+        """
         with progress("embedding", len(data), "samples", quiet=quiet, least_seconds=2) as advance:
             z = embed(self.encoder, data, advance=advance)
+        check_codes(z, data.description)
+        return z
+
+    def predict(self, data: Data, *, quiet: bool = True) -> tuple[Tensor, Placed]:
+        """Codes (N, D) of prepared data, and where the samples belong; raises as ``embed`` does."""
+        z = self.embed(data, quiet=quiet)
         assignment = assign(self.clusterer, z)
         return z, placed(assignment, distances(z, assignment.labels, self.centers))
 
@@ -205,6 +214,16 @@ def _restore(model: Any, part: str, tensors: Mapping[str, Tensor]) -> Any:
     return model
 
 
+def check_codes(z: Tensor, of: str) -> None:
+    """Raise InvalidData for codes z (N, D) that are not finite, of what samples being in ``of``."""
+    bad = (~torch.isfinite(z)).any(dim=1)
+    if count := int(bad.sum()):
+        raise InvalidData(
+            f"{of}: the codes of {count:,} of {len(z):,} samples are not finite, first those of sample "
+            f"{int(bad.nonzero()[0]):,}; are the samples on the scale of the training?"
+        )
+
+
 def check_fits(bundle: Bundle, data: Data) -> Data:
     """``data`` where the bundle's encoder takes them.
 
@@ -215,4 +234,4 @@ def check_fits(bundle: Bundle, data: Data) -> Data:
     if len(data) == 0:
         raise InvalidData(f"{data.description}: there are no samples.")
     data.check_finite()
-    return replace(data, prepared=bundle.preparation)
+    return data if data.prepared == bundle.preparation else data.prepared_as(bundle.preparation)

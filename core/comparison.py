@@ -15,7 +15,6 @@ from . import config as configs
 from . import device as devices
 from . import folder as folders
 from .comparison_table import RESULTS, TABLE, Table, tabulate
-from .console import phase
 from .errors import ImpossiblePair, InvalidSetting, OccupiedFolder, TrainingFailed, unknown
 from .files import write_json
 from .interfaces import Place
@@ -147,9 +146,7 @@ def _describe(asked: Comparison, found: _Plans, place: Place) -> dict[str, Any]:
     plan = next(iter(found.plans.values()))
     device = devices.choose_device(asked.base.device)
     precision = devices.choose_precision(asked.base.precision, device)
-    assert plan.data is not None
-    with phase("reading the data"):
-        data = plan.data.cls(plan.data.config).load(place)
+    data = pipeline.load_data(plan, place)
     clusters = pipeline.clusters_of(plan, data)
     data.check(clusters if isinstance(clusters, int) else clusters[0])
     record = pipeline.record_of(plan, data, clusters, device, precision)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -46,13 +48,15 @@ class Truth:
 class Data:
     """Samples without labels.
 
-    x: (N, *shape), uint8 (images, (C, H, W)) or float32; it may be memory-mapped.
+    x: (N, *shape), uint8 (images, (C, H, W)) or float32, where ``raw`` also float64; it may be
+    memory-mapped. Take samples from ``batch`` and ``slice``, which bring them onto the networks' scale.
     device: where ``batch`` delivers.
     description: one line that names the data, their split included.
     files: a name for each sample, where there are any. key: what these names are, such as ``"file"``.
     root: the folder that ``files`` are relative to, where they are files.
     skipped: the (file, reason) of what could not be read.
     prepared: how the samples were made, where that takes more than their shape and type.
+    raw: whether ``x`` is as the user gave it, so that ``batch`` standardises as ``prepared`` says.
     mapped: reads the rows where ``x`` is memory-mapped.
     test: samples that no fit sees, made in the same way, for scores alone.
     said: what was done to the samples, a line each, said before training. notices: sentences about them
@@ -69,6 +73,7 @@ class Data:
     root: Path | None = None
     skipped: Sequence[tuple[str, str]] = ()
     prepared: Preparation | None = None
+    raw: bool = False
     mapped: Mapped | None = None
     test: Data | None = None
     said: Sequence[str] = ()
@@ -87,30 +92,60 @@ class Data:
     @property
     def preparation(self) -> Preparation:
         """What new samples must match."""
-        return self.prepared or Preparation(self.shape, str(self.x.dtype).removeprefix("torch."))
+        return self.prepared or Preparation(self.shape, "uint8" if self.x.dtype == torch.uint8 else "float32")
 
     def batch(self, index: Tensor) -> Tensor:
-        """The samples at ``index`` (B,) as float32 on the device; bytes become 0 to 1.  # (B, *shape)"""
-        return self._deliver(self._at(index))
+        """The samples at ``index`` (B,) as float32 on the device; bytes become 0 to 1.  # (B, *shape)
+
+        Where the data are ``raw`` they are standardised as ``prepared`` says, as ``Preparation.standardise``
+        does it.
+        """
+        return self._deliver(self.given(index))
 
     def slice(self, start: int, stop: int) -> Tensor:
         """The samples from ``start`` to ``stop`` as ``batch`` gives them."""
         return self._deliver(self._rows(start, stop))
 
-    def _at(self, index: Tensor) -> Tensor:
+    def given(self, index: Tensor) -> Tensor:
+        """The samples at ``index`` (B,) as ``x`` holds them.  # (B, *shape)"""
         if self.mapped is not None:
             return self.mapped.take(index.tolist())
         return self.x.index_select(0, index.to(self.x.device))
+
+    def pieces(self) -> Iterator[tuple[int, Tensor]]:
+        """All samples as ``x`` holds them, some MiB at a time, each time with the place of the first."""
+        for start, stop in self._chunks():
+            yield start, self._rows(start, stop)
 
     def _rows(self, start: int, stop: int) -> Tensor:
         return self.x[start:stop] if self.mapped is None else self.mapped.slice(start, stop)
 
     def _deliver(self, rows: Tensor) -> Tensor:
-        if rows.device != self.device:
-            rows = rows.pin_memory().to(self.device, non_blocking=True)
+        early = self.raw and self.device.type == "mps"  # which has no float64
+        rows = rows if early else self._move(rows)
         if rows.dtype == torch.uint8:
-            return rows.to(torch.float32).div_(255)
-        return rows
+            rows = rows.to(torch.float32).div_(255)
+        if self.raw:
+            rows = self._standardise(rows)
+        return self._move(rows) if early else rows
+
+    def _move(self, rows: Tensor) -> Tensor:
+        return rows if rows.device == self.device else rows.pin_memory().to(self.device, non_blocking=True)
+
+    def _standardise(self, rows: Tensor) -> Tensor:
+        mean, std, limit = self._scale
+        rows = rows.to(torch.float64).sub(mean).div_(std)
+        return rows.clamp_(-limit, limit).to(torch.float32)
+
+    @cached_property
+    def _scale(self) -> tuple[Tensor, Tensor, float]:
+        made = self.preparation
+        if made.mean is None or made.std is None:
+            raise ValueError("raw data must say how they are prepared")
+        device = torch.device("cpu") if self.device.type == "mps" else self.device
+        mean = torch.tensor(made.mean, dtype=torch.float64, device=device)
+        std = torch.tensor(made.std, dtype=torch.float64, device=device)
+        return mean, std, math.inf if made.limit is None else made.limit
 
     @property
     def truth(self) -> Truth | None:
@@ -131,10 +166,10 @@ class Data:
 
     def prepared_as(self, preparation: Preparation) -> Data:
         """Data that ``preparation`` fits, standardised as it says."""
-        if preparation.mean is None:
-            return replace(self, prepared=preparation)
-        rows = torch.from_numpy(preparation.standardise(self.x.numpy()))
-        return replace(self, x=rows, prepared=preparation, mapped=None)
+        raw = preparation.mean is not None
+        if raw or self.x.dtype != torch.float64:
+            return replace(self, prepared=preparation, raw=raw)
+        return replace(self, x=self.x.to(torch.float32), mapped=None, prepared=preparation, raw=False)
 
     def to(self, device: torch.device, budget: float = 0.5) -> Data:
         """The data for a device: moved there where they take at most ``budget`` of its free memory."""
@@ -153,15 +188,18 @@ class Data:
         return total / self.x.numel()
 
     def fingerprint(self) -> str:
-        """BLAKE2 of shape, type and values; above 1 GiB of 4 096 evenly spaced samples only."""
+        """BLAKE2 of shape, type, values and scale; above 1 GiB of 4 096 evenly spaced samples only."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(f"{tuple(self.x.shape)} {self.x.dtype}".encode())
+        if self.raw:
+            made = self.preparation
+            digest.update(f"{made.mean} {made.std} {made.limit}".encode())
         if self.x.nbytes > HASHED_BYTES:
             index = torch.linspace(0, len(self) - 1, 4096).long().clamp_(max=len(self) - 1)
             digest.update(self.x.index_select(0, index).contiguous().numpy().tobytes())
             return digest.hexdigest()
-        for start, stop in self._chunks():
-            digest.update(self._rows(start, stop).contiguous().numpy().tobytes())
+        for _, rows in self.pieces():
+            digest.update(rows.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def check(self, n_clusters: int) -> None:
@@ -202,7 +240,9 @@ class Data:
         said = [*self.notices, *(self.revealed.notices if self.revealed is not None else ())]
         most = max(1, COMPARED_BYTES // (self.x[0].numel() * self.x.element_size()))
         n = min(len(self), COMPARED, most)
-        distinct = len({*_digests(self._at(torch.linspace(0, len(self) - 1, n, dtype=torch.float64).long()))})
+        distinct = len(
+            {*_digests(self.given(torch.linspace(0, len(self) - 1, n, dtype=torch.float64).long()))}
+        )
         if 2 * distinct < n:
             which = "" if n == len(self) else f" looked at, of {len(self):,},"
             said.append(
@@ -218,8 +258,8 @@ class Data:
         if self.x.dtype == torch.uint8:
             return
         bad, first = 0, None
-        for start, stop in self._chunks():
-            wrong = ~torch.isfinite(self._rows(start, stop))
+        for start, rows in self.pieces():
+            wrong = ~torch.isfinite(rows)
             if count := int(wrong.sum()):
                 if first is None:
                     first = wrong.nonzero()[0].tolist()
@@ -238,12 +278,13 @@ class Data:
 
         but: what takes no such values and what to do, the end of the sentence.
         """
-        if self.x.dtype == torch.uint8:
+        if self.x.dtype == torch.uint8 and not self.raw:
             return
-        ranges = torch.stack([torch.stack(self._rows(*chunk).aminmax()) for chunk in self._chunks()])
+        ranges = torch.stack([torch.stack(self.slice(*chunk).aminmax()) for chunk in self._chunks()])
         low, high = float(ranges[:, 0].min()), float(ranges[:, 1].max())
         if low < 0 or high > 1:
-            raise InvalidData(f"{self.description}: the values go from {low:g} to {high:g}, but {but}")
+            raw = ", standardised (-s data.scale=none leaves them as they are)" if self.raw else ""
+            raise InvalidData(f"{self.description}: the values go from {low:g} to {high:g}{raw}, but {but}")
 
     def _chunks(self) -> list[tuple[int, int]]:
         rows = max(1, CHUNK_BYTES // max(1, self.x[0].numel() * self.x.element_size()))
@@ -294,6 +335,16 @@ def tensor_over(array: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
         return torch.from_numpy(array)
+
+
+def kept_type(x: np.ndarray) -> type[np.generic]:
+    """What samples are kept as: uint8, float32, and float64 for rows whose values need it.
+
+    Images of more than bytes are float32.
+    """
+    if x.dtype == np.uint8:
+        return np.uint8
+    return np.float32 if x.ndim != 2 or np.can_cast(x.dtype, np.float32, "safe") else np.float64
 
 
 def arrange(x: Tensor, channels: str = "auto") -> Tensor:

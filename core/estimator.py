@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from numbers import Integral
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast, get_args
 
 import numpy as np
 import torch
@@ -25,20 +25,21 @@ from . import config as configs
 from . import scores as scored
 from .bundle import Bundle
 from .choice import choose
-from .data import Data, arrange, tensor_over, truth_of
+from .data import Data, arrange, kept_type, tensor_over, truth_of
 from .device import choose_device
 from .errors import DeepclustError, DeepclustWarning, InvalidData, InvalidSetting, UnhealthyResult
 from .folder import read_record
 from .global_state import kept
-from .inference import assign, embed, evaluating
+from .inference import assign, evaluating
 from .interfaces import Place
 from .pipeline import run
 from .plan import Choices, Request, parse_clusters
 from .registry import installed
 from .results import EMBEDDING
+from .scaling import Scale, scaled
+from .training_range import fitted
 
 THROUGH = ("deepclust", "sklearn", "joblib", "contextlib")  # whose lines no warning points to
-KEPT_TYPES = (np.float32, np.uint8)  # what networks are fed from; other numbers become the first
 EVALUATORS = ("clustering",)
 FITTED = (
     "_bundle", "labels_", "embedding_", "cluster_centers_", "n_clusters_",
@@ -51,8 +52,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     Samples X are rows (n_samples, n_features), or images (n_samples, height, width), with channels
     last (n, h, w, c) where that axis is 1, 3 or 4 long, else first (n, c, h, w). uint8 stays as it is, and
-    networks see it as 0 to 1; all other numbers become float32. Nothing is standardised:
-    ``make_pipeline(StandardScaler(), DeepClustering())`` does it.
+    networks see it as 0 to 1; all other numbers become float32. Rows are scaled as ``deepclust run`` scales
+    those of a .npy file.
 
     Parameters
     ----------
@@ -62,6 +63,9 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         A number; ``"auto"`` or ``"auto:2-30"`` to have it found from the codes.
     encoder_params, clusterer_params : dict or None
         Settings by name, as ``deepclust info NAME`` lists them.
+    scale : {"auto", "standard", "none"}
+        Of rows, not of images. auto: columns are centred and divided by one deviation, or each by its own
+        where their units differ. standard: each by its own. none: as they are.
     epochs_scale : float
         Multiplies all training lengths.
     random_state : int, RandomState instance or None
@@ -107,6 +111,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         *,
         encoder_params: Mapping[str, Any] | None = None,
         clusterer_params: Mapping[str, Any] | None = None,
+        scale: str = "auto",
         epochs_scale: float = 1.0,
         random_state: Any = None,
         device: str = "auto",
@@ -119,6 +124,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         self.n_clusters = n_clusters
         self.encoder_params = encoder_params
         self.clusterer_params = clusterer_params
+        self.scale = scale
         self.epochs_scale = epochs_scale
         self.random_state = random_state
         self.device = device
@@ -161,12 +167,12 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
     def transform(self, X: Any) -> np.ndarray:
         """The code of each sample.  # (n_samples, n_features_out)"""
         with self._ready(X) as data:
-            return embed(self._bundle.encoder, data).cpu().numpy()
+            return self._bundle.embed(data).cpu().numpy()
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """The soft assignment of each sample, in rows that sum to 1.  # (n_samples, n_clusters)"""
         with self._ready(X) as data, evaluating(clusterer := self._bundle.clusterer):
-            codes = embed(self._bundle.encoder, data)
+            codes = self._bundle.embed(data)
             return torch.cat([clusterer(rows) for rows in torch.split(codes, 65536)]).cpu().numpy()
 
     @classmethod
@@ -179,7 +185,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         path, chosen = Path(run).expanduser(), choose_device(device)
         with kept(chosen):
             bundle = bundles.load(path, chosen)
-            request = (read_record(path) or {}).get("request", {})
+            record = read_record(path) or {}
+            request, given = record.get("request", {}), record.get("data", {}).get("settings", {})
             encoder, clusterer = bundle.record["encoder"], bundle.record["clusterer"]
             estimator = cls(
                 encoder["name"],
@@ -187,6 +194,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 request.get("clusters", bundle.n_clusters),
                 encoder_params=encoder["settings"],
                 clusterer_params=clusterer["settings"],
+                scale=given.get("scale", "auto"),
                 epochs_scale=request.get("epochs_scale", 1.0),
                 random_state=request.get("seed"),
                 device=device,
@@ -263,31 +271,37 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     def _data(self, X: Any, *, fitting: bool) -> Data:
         """X as samples, and what it has been checked for: finite numbers, as in ``fit``."""
-        dtypes, least = list(KEPT_TYPES), 2 if fitting else 1
+        least = 2 if fitting else 1
         if len(X.shape if hasattr(X, "shape") else np.asarray(X).shape) <= 2:
-            x = validate_data(self, X, reset=fitting, dtype=dtypes, order="C", ensure_min_samples=least)
+            x = validate_data(self, X, reset=fitting, dtype="numeric", order="C", ensure_min_samples=least)
         else:
             x = check_array(
-                X, dtype=dtypes, order="C", allow_nd=True, ensure_min_samples=least,
+                X, dtype="numeric", order="C", allow_nd=True, ensure_min_samples=least,
                 estimator=self, input_name="X",
             )  # fmt: skip
             if x.ndim > 4:
                 raise InvalidData(f"X has shape {x.shape}; rows (n, d) or images (n, h, w[, c]) are needed.")
             if fitting:
                 self.n_features_in_ = math.prod(x.shape[1:])
-        data = Data(arrange(tensor_over(x)), f"X, {len(x)} samples")
-        return data if fitting else self._like_fitted(data)
+        data = Data(arrange(tensor_over(x.astype(kept_type(x), copy=False))), f"X, {len(x)} samples")
+        return scaled(data, self._scale()) if fitting else self._like_fitted(data)
 
     def _like_fitted(self, data: Data) -> Data:
         """New samples as the model takes them; raises InvalidData for others than it was trained on."""
         wanted, given = self._bundle.preparation, data.preparation
-        wanted.check(given.shape, wanted.dtype, 0.0, data.description)
+        wanted.check(given.shape, wanted.dtype, 0.0, data.description)  # of shape first
         if given.dtype != wanted.dtype:
             raise InvalidData(
                 f"{data.description}: they are {given.dtype}, but the model was trained on {wanted.dtype}, "
                 "which means another scale; give them in that type, on the scale of the training."
             )
-        return data.prepared_as(wanted)
+        return fitted(data, wanted)
+
+    def _scale(self) -> Scale:
+        for scale in get_args(Scale):
+            if self.scale == scale:
+                return cast(Scale, scale)
+        raise InvalidSetting(f"scale is {self.scale!r}, but it must be one of: {', '.join(get_args(Scale))}.")
 
     def _take(self, bundle: Bundle) -> None:
         """Become what a trained model says."""

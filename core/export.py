@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from . import bundle as bundles
 from . import config as configs
-from .bundle import Bundle
+from .bundle import Bundle, check_codes
 from .console import phase
 from .errors import DeepclustError
 from .files import check_new_file, write_with
@@ -106,11 +106,11 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     """What a file says of itself: versions, preparation, names, and its input and outputs."""
     preparation = bundle.preparation
     shape = ", ".join(map(str, preparation.shape))
-    scale = ""
-    if preparation.dtype == "uint8":
-        scale = ", bytes divided by 255"
-    elif preparation.mean is not None:
-        scale = ", each column less preparation.mean and divided by preparation.std"
+    scale = ", bytes divided by 255" if preparation.dtype == "uint8" else ""
+    if preparation.mean is not None:
+        scale += ", each column less preparation.mean and divided by preparation.std"
+    if preparation.limit is not None:
+        scale += f", values beyond {preparation.limit:g} as {preparation.limit:g}"
     return {
         **bundle.record,
         "deepclust": version("deepclust"),
@@ -215,6 +215,7 @@ def _check(bundle: Bundle, exported: Exported, real: Tensor | None, ending: str)
     with evaluating(model):
         for x in batches:
             labels, q, z = model(x)
+            check_codes(z, "random samples" if x is not real else "the run's own samples")
             try:
                 got_labels, got_q, got_z = exported(x)
             except Exception as error:  # of the format's own runtime

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from .data import Data, Size, Truth
 from .preparation import Preparation
+from .training_range import fitted
 
 if TYPE_CHECKING:
     from .run import Run
@@ -169,13 +170,10 @@ class Dataset(ABC):
         """New data, made as ``preparation`` says that a model's data were.
 
         Raises InvalidData where these are no such data. This default takes what ``load`` gives where
-        shape and type are right, and standardises the rows of a model that was trained on such.
+        shape and type are right, standardises the rows of a model that was trained on such, and notes
+        values that are far from those in training.
         """
-        data = self.load(place)
-        dtype = data.preparation.dtype
-        highest = float(data.x[:1024].max()) if dtype != "uint8" and len(data) else 0.0
-        preparation.check(data.shape, dtype, highest, data.description)
-        return data.prepared_as(preparation)
+        return fitted(self.load(place), preparation)
 
 
 @runtime_checkable

@@ -34,6 +34,7 @@ from .interfaces import Clusterer, Encoder, Place
 from .plan import Plan, Request, check_made, resolve
 from .registry import Registry, installed
 from .run import Notice, Run, gather_notices
+from .scaling import scaled
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,7 @@ def run(
         if not quiet:
             print(text, file=sys.stderr)
 
-    if data is None:
-        assert plan.data is not None
-        with phase("reading the data"):
-            data = plan.data.cls(plan.data.config).load(place)
+    data = load_data(plan, place, data)
     choice = choose(request, data, registry)
     request = choice.fill(request)
     plan = resolve(request, registry, given=given, data=data)
@@ -125,6 +123,15 @@ def run(
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
     return Outcome(folder, scores)
+
+
+def load_data(plan: Plan, place: Place, data: Data | None = None) -> Data:
+    """The samples, by default of the data set that ``plan`` names; scaled where they leave that open."""
+    with phase("reading the data"):
+        if data is None:
+            assert plan.data is not None
+            data = plan.data.cls(plan.data.config).load(place)
+        return data if data.prepared is not None else scaled(data)
 
 
 def _make_encoder(plan: Plan, data: Data, work: Run) -> Encoder:

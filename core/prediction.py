@@ -66,6 +66,10 @@ def carry_out(
         raise DeepclustError(f"'{labels}' cannot take both the labels and the codes; name two files.")
     bundle = open_model(model, device, registry)
     data = load_data(bundle, choose(asked, settings or {}, registry), place)
+    for line in () if place.quiet else data.said:
+        print(f"  {line}", file=sys.stderr)
+    for notice in data.notices:
+        print(f"Note: {notice}", file=sys.stderr)
     if sorting is not None:
         sorting.check(data)
     with phase("predicting"):

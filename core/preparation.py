@@ -20,9 +20,10 @@ class Preparation:
 
     shape: of one sample. dtype: ``"uint8"`` or ``"float32"``, which ``Data.batch`` scales differently.
     columns: the names of a sample's values, where they have any: a table's columns, in their order.
-    mean, std: what each column was standardised with, where it was. limit: standardised values beyond
-    it count as it. source: the values of image files that became 0 and 255, where they hold others.
-    seen: the lowest and the highest value in training, as the user gave them.
+    mean, std: what each column was standardised with, where it was; of bytes as 0 to 1. limit:
+    standardised values beyond it count as it. source: the values of image files that became 0 and 255,
+    where they hold others. seen: the lowest and the highest value in training as the user gave them,
+    absurd ones apart: one pair for all values, or one for each column where units differ.
     encoding: for each column of a table how its cells became values, as JSON; ``columns`` then names
     the values. None: all cells are numbers.
     """
@@ -36,7 +37,7 @@ class Preparation:
     bytes_too: bool = False  # source counts for files of bytes as well, which else stay as they are
     held: tuple[float, float] | None = None  # where 99.8 % of the values of training's image files lay
     source: tuple[float, float] | None = None
-    seen: tuple[float, float] | None = None
+    seen: tuple[tuple[float, float], ...] | None = None
     encoding: Mapping[str, Any] | None = None
 
     def record(self) -> dict[str, Any]:
@@ -46,14 +47,18 @@ class Preparation:
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Preparation:
         """The preparation that ``record`` wrote down."""
-        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in record.items()}
-        return cls(**values)
+        return cls(**{key: _tuples(value) for key, value in record.items()})
 
     def standardise(self, rows: np.ndarray) -> np.ndarray:
-        """Rows (N, D) less ``mean``, divided by ``std``, as float32; as they are where there is no mean."""
+        """Rows (N, D) less ``mean``, divided by ``std``, within ``limit``, computed in float64, as float32.
+
+        As they are where there is no mean.
+        """
         if self.mean is None or self.std is None:
             return rows
         scaled: np.ndarray = (rows - np.asarray(self.mean)) / np.asarray(self.std)
+        if self.limit is not None:
+            scaled = scaled.clip(-self.limit, self.limit)
         return scaled.astype(np.float32)
 
     def check(self, shape: Size, dtype: str, highest: float, description: str) -> None:
@@ -76,6 +81,10 @@ class Preparation:
                 f"{description}: numbers up to {highest:g} are given, but the run was trained on bytes, "
                 "which it takes as 0 to 1; save them with .astype('uint8') or divide them by 255."
             )
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
 
 
 def _shown(shape: Size) -> str:

@@ -99,17 +99,22 @@ def test_a_label_for_each_sample(tmp_path, labels):
 def test_numbers_become_float32(tmp_path, dtype):
     x = (ROWS * 50).astype(dtype) if dtype != "?" else ROWS > 0
     np.save(tmp_path / "x.npy", x)
+    np.save(tmp_path / "images.npy", x[:, None])
+    for data in (read(tmp_path / "x.npy", scale="none"), read(tmp_path / "images.npy")):
+        assert data.x.dtype == torch.float32
+        assert np.array_equal(data.x.numpy().reshape(x.shape), x.astype(np.float32))
     data = read(tmp_path / "x.npy")
-    assert data.x.dtype == torch.float32
-    assert np.array_equal(data.x.numpy(), x.astype(np.float32))
+    assert data.x.dtype in (torch.float32, torch.float64)
+    assert np.array_equal(data.x.numpy(), x), "no value of rows is rounded before they are scaled"
+    assert data.batch(torch.arange(10)).dtype == torch.float32
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.uint8])
+@pytest.mark.parametrize("dtype", [np.float32, np.uint8, np.float64])
 def test_a_file_of_the_right_type_is_mapped_and_not_copied(tmp_path, dtype):
     x = (ROWS * 20 + 100).astype(dtype)
     np.save(tmp_path / "x.npy", x)
     data = read(tmp_path / "x.npy")
-    assert data.x.dtype == {np.float32: torch.float32, np.uint8: torch.uint8}[dtype]
+    assert data.x.numpy().dtype == dtype
     with (tmp_path / "x.npy").open("r+b") as file:  # what is written to the file shows in the samples
         file.seek(-x.itemsize, 2)
         file.write(dtype(77).tobytes())
@@ -132,7 +137,7 @@ def test_a_file_of_the_right_type_is_mapped_and_not_copied(tmp_path, dtype):
 def test_images_become_channels_first(tmp_path, shape, channels, expected):
     x = RNG.integers(0, 256, shape, dtype=np.uint8)
     np.save(tmp_path / "x.npy", x)
-    data = read(tmp_path / "x.npy", channels=channels)
+    data = read(tmp_path / "x.npy", channels=channels, scale="none")
     assert tuple(data.x.shape) == expected
     moved = np.moveaxis(x, 3, 1) if len(shape) == 4 and shape != expected else x.reshape(expected)
     assert np.array_equal(data.x.numpy(), moved)

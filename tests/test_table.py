@@ -40,16 +40,44 @@ def test_columns_are_standardised_or_left():
     plain = load(scale="none")
     assert plain.x.tolist() == [[1, 10, 5], [2, 20, 5], [6, 0, 5]]
     numbers = {name: {"kind": "number", "fill": fill} for name, fill in (("a", 2), ("b", 10), ("c", 5))}
-    assert plain.preparation == Preparation((3,), "float32", ("a", "b", "c"), encoding=numbers)
-    data = load()
+    assert plain.preparation == Preparation(
+        (3,), "float32", ("a", "b", "c"), seen=((0, 20),), encoding=numbers
+    )
+    assert plain.said == ["numbers: a, b, c"]
+    data = load(scale="standard")
     assert data.x.dtype == torch.float32
     for j, column in enumerate(([1, 2, 6], [10, 20, 0])):
         center, width = statistics.fmean(column), statistics.pstdev(column)
         assert data.x[:, j].tolist() == pytest.approx([(v - center) / width for v in column])
     assert data.x[:, 2].tolist() == [0, 0, 0]  # constant: no division by 0
     assert data.preparation.std[2] == 1
+    assert data.said == ("3 columns: each to mean 0 and deviation 1",)
     assert data.files is None
     assert data.truth is None
+
+
+def test_columns_of_one_kind_keep_their_proportions_and_others_do_not():
+    rows = np.random.default_rng(0).normal(size=(40, 3)) * [1, 2, 3] + [0, 5, 9]
+    write(table_of(rows.tolist()))
+    data = load()
+    assert data.x.numpy() == pytest.approx((rows - rows.mean(0)) / np.sqrt(rows.var(0).mean()), abs=1e-6)
+    assert "all divided by" in data.said[0]
+    rows[:, 1] *= 5000
+    write(table_of(rows.tolist()))
+    data = load()
+    assert data.x.numpy() == pytest.approx((rows - rows.mean(0)) / rows.std(0), abs=1e-6)
+    assert "because their ranges differ" in data.said[0]
+
+
+def test_an_absurd_value_is_named_by_its_column():
+    rows = np.random.default_rng(0).normal(size=(40, 3)).tolist()
+    rows[6][1] = 1e20
+    write(table_of(rows))
+    data = load()
+    assert "sample 6, column 'b'" in data.notices[0]
+    assert data.x.abs().max() < 20
+    write(table_of([[5.0, 400.0, 1.0], [1.0, 2.0, 3.0]]), "new.csv")
+    assert "1 of 6 values (17%)" in load("new.csv", like=data.preparation).notices[0]
 
 
 def test_values_far_from_zero_keep_their_differences():

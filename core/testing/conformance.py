@@ -126,7 +126,7 @@ def check_dataset(name: str, place: Place, *, registry: Registry | None = None, 
     cls = (registry or installed()).load("dataset", name)
     first, second = (cls(configs.build(cls.Config, settings, name)).load(place) for _ in range(2))
     first.check(2)
-    assert first.x.dtype in (torch.uint8, torch.float32)
+    assert first.x.dtype in (torch.uint8, torch.float32, *([torch.float64] if first.raw else []))
     assert math.prod(first.shape) > 0
     assert first.fingerprint() == second.fingerprint(), "loading twice gives the same data"
     assert first.truth is None or len(first.truth.labels) == len(first)

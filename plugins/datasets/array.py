@@ -11,8 +11,22 @@ from typing import ClassVar, Literal
 import numpy as np
 import torch
 
-from ...core import Data, Dataset, InvalidData, Mapped, Place, arrange, setting, tensor_over, truth_of
+from ...core import (
+    Data,
+    Dataset,
+    InvalidData,
+    Mapped,
+    Place,
+    Preparation,
+    arrange,
+    kept_type,
+    setting,
+    tensor_over,
+    truth_of,
+)
+from ...core.scaling import scaled
 from ...core.split import check_leave_out, hold_out
+from ...core.training_range import fitted
 from .sparse import is_sparse, read_sparse
 
 SAMPLES = ("x", "X", "data", "images")
@@ -37,20 +51,33 @@ class ArrayConfig:
     channels: Literal["auto", "first", "last"] = setting(
         "auto", "where image channels are; auto: last where that axis is 1, 3 or 4 long"
     )
+    scale: Literal["auto", "standard", "none"] = setting(
+        "auto",
+        "of rows, not of images; auto: columns centred and divided by one deviation, or each by its own "
+        "where units differ; standard: each by its own; none: as they are",
+    )
 
 
 class Array(Dataset):
     """Rows (N, D) or images (N, H, W), (N, H, W, C), (N, C, H, W) from NumPy's files.
 
-    uint8 stays as it is, other numbers become float32; a float32 or uint8 .npy is memory-mapped, a
-    sparse matrix of SciPy's made dense.
+    uint8 stays as it is, other images become float32, other rows float32 or float64, whichever holds
+    their values; a .npy of these is memory-mapped, a sparse matrix of SciPy's made dense.
     Object arrays are never unpickled.
     """
 
     Config: ClassVar[type[ArrayConfig]] = ArrayConfig
 
     def load(self, place: Place) -> Data:
-        """The samples, with the truth where the file or ``labels`` has it."""
+        """The samples, with the truth where the file or ``labels`` has it, on the scale that fits them."""
+        return scaled(self._open(), self.config.scale)
+
+    def load_like(self, place: Place, preparation: Preparation) -> Data:
+        """The samples on the scale of ``preparation``, whatever the settings say."""
+        return fitted(self._open(), preparation)
+
+    def _open(self) -> Data:
+        """The samples as they are in the file."""
         path = Path(self.config.path)
         check_leave_out(self.config.leave_out, self.config.split)
         if not self.config.path:
@@ -71,7 +98,7 @@ class Array(Dataset):
             count = len(y) if y.ndim else "no list of"
             raise InvalidData(f"'{path}': there are {len(x)} samples but {count} labels.")
         truth = None if y is None else truth_of(y)
-        kept = isinstance(x, np.memmap) and x.dtype in (np.uint8, np.float32)  # else it was copied
+        kept = isinstance(x, np.memmap) and x.dtype == kept_type(x)  # else it was copied
         mapped = (
             Mapped(x, lambda rows: arrange(torch.from_numpy(rows), self.config.channels)) if kept else None
         )
@@ -161,8 +188,7 @@ def _tensor(x: np.ndarray, path: str, channels: str) -> torch.Tensor:
         raise InvalidData(f"'{path}' holds values of type {x.dtype}; numbers are needed.")
     if x.ndim not in (2, 3, 4):
         raise InvalidData(f"'{path}' has shape {x.shape}; (N, D) rows or (N, H, W[, C]) images are needed.")
-    if x.dtype not in (np.uint8, np.float32):
-        x = x.astype(np.float32)
+    x = x.astype(kept_type(x), copy=False)
     if not x.flags.writeable and not isinstance(x, np.memmap):
         x = x.copy()
     return arrange(tensor_over(x), channels)

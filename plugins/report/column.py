@@ -52,6 +52,9 @@ class Columns(NamedTuple):
 
     def values(self, data: Data, index: np.ndarray) -> np.ndarray:
         """The samples at ``index`` (B,) in the user's units.  # (B, D)"""
+        if data.raw:
+            given: np.ndarray = data.given(torch.from_numpy(index)).cpu().numpy().astype(np.float64)
+            return given
         rows: np.ndarray = data.batch(torch.from_numpy(index)).cpu().numpy().astype(np.float64)
         return rows * self.scale + self.offset
 
@@ -75,9 +78,9 @@ def describe_columns(data: Data, labels: np.ndarray, n_clusters: int) -> Columns
     made = data.preparation
     names = made.columns or tuple(f"column {i}" for i in range(dim))
     scale = np.ones(dim) if made.std is None else np.asarray(made.std, dtype=np.float64)
-    if made.dtype == "uint8":
-        scale = scale * 255
     offset = np.zeros(dim) if made.mean is None else np.asarray(made.mean, dtype=np.float64)
+    if made.dtype == "uint8":
+        scale, offset = scale * 255, offset * 255
     base = first.numpy()
     shown = (mean + base) * scale + offset
     shown[np.abs(shown) < ZERO * std * scale] = 0  # what rounding leaves of a column with mean 0

@@ -13,6 +13,8 @@ import torch
 
 from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparation, Truth, setting, truth_of
 from ...core.errors import unknown
+from ...core.scaling import measure
+from ...core.training_range import compare
 from . import column, encoding, number
 from .column import EMPTY, ROWS, Columns
 from .encoding import Encoded
@@ -22,6 +24,7 @@ from .sheet import Sheet, open_sheet, read, read_numbers
 CHUNK = 65536  # rows standardised in one go
 COUNTED = 10  # rows from which a column that counts them is told from chance
 COUNTS = "counts the rows"
+TEXTS_REACH = 2.0  # how far from 0 the values of texts are at most, see encoding.scales
 CLASSES = ("class", "classes", "label", "labels", "target", "truth")  # what such a column tells, lower case
 
 
@@ -32,8 +35,10 @@ class TableConfig:
     labels: str | None = setting(None, "column with the true classes, for scores alone (--labels)")
     columns: tuple[str, ...] = setting((), "columns to cluster by, in this order; none: all that are of use")
     categories: tuple[str, ...] = setting((), "columns whose cells are categories, whatever they look like")
-    scale: Literal["standard", "none"] = setting(
-        "standard", "standard: each column to mean 0 and deviation 1; none: as they are"
+    scale: Literal["auto", "standard", "none"] = setting(
+        "auto",
+        "auto: columns centred and divided by one deviation, or each by its own where units differ; "
+        "standard: each by its own; none: as they are",
     )
     decimal: Literal["auto", "point", "comma"] = setting(
         "auto", "how fractions are written: 1.5 or 1,5; auto: as all numbers of the table make sense"
@@ -70,14 +75,15 @@ class Table(Dataset):
             kinds = {names: {"kind": "name"}, **kinds}
             left.pop(names, None)
         encoded = encoding.encode(sheet, kinds, rows, texts)
-        preparation = self._preparation(encoded, sheet.path)
+        preparation, scaling, notices = self._preparation(encoded, sheet.path)
         data = self._data(sheet, encoded.rows, preparation, names, texts)
         said = encoding.describe(encoded, left)
         if sheet.notation != number.PLAIN:
             said.append(f"numbers are written as {sheet.notation.example()}")
+        said += scaling
         labels = texts.get(self.config.labels)
         truth = None if labels is None else _truth(labels)
-        return replace(data, said=said, notices=tuple(columns.notices), revealed=truth)
+        return replace(data, said=said, notices=(*columns.notices, *notices), revealed=truth)
 
     def load_like(self, place: Place, preparation: Preparation) -> Data:
         """The columns that ``preparation`` names, made as it says; others are ignored.
@@ -95,7 +101,9 @@ class Table(Dataset):
             chosen = [i for i, how in columns.kinds.items() if how["kind"] == "number"]
             preparation.check((len(chosen),), "float32", 0.0, sheet.path.name)
         rows, texts = self._new(sheet, chosen, gaps=False)
-        return self._data(sheet, rows, preparation, self.config.id, texts)
+        strange = compare(Data(torch.from_numpy(rows), sheet.path.name), preparation)
+        data = self._data(sheet, rows, preparation, self.config.id, texts)
+        return data if strange is None else replace(data, notices=(strange,))
 
     def _load_as(self, sheet: Sheet, preparation: Preparation, kept: encoding.Encoding) -> Data:
         """New rows whose cells become the values that those of the training became."""
@@ -111,7 +119,8 @@ class Table(Dataset):
         rows, texts = self._new(sheet, numbers, [*others, *filter(None, [names])], usual=usual)
         encoded = encoding.encode(sheet, used, rows, texts)
         data = self._data(sheet, encoded.rows, preparation, names, texts)
-        return replace(data, notices=encoding.missed(encoded))
+        strange = compare(Data(torch.from_numpy(encoded.rows), sheet.path.name), preparation)
+        return replace(data, notices=(*encoding.missed(encoded), *([strange] if strange else [])))
 
     def _open(self) -> Sheet:
         c = self.config
@@ -234,19 +243,36 @@ class Table(Dataset):
             name for name in dict.fromkeys((*more, self.config.id, self.config.labels)) if name is not None
         ]
 
-    def _preparation(self, encoded: Encoded, path: Path) -> Preparation:
-        """How the values are brought to one scale: numbers by their statistics, texts by fixed ones."""
+    def _preparation(self, encoded: Encoded, path: Path) -> tuple[Preparation, Sequence[str], Sequence[str]]:
+        """How the values are brought to one scale, what is said of it, and notices: numbers as all rows
+        are (``measure``), texts by fixed numbers."""
         names = encoding.names(encoded.encoding)
-        mean = std = None
-        if self.config.scale == "standard":
-            scales = encoding.scales(encoded.encoding)
-            own = np.flatnonzero(np.isnan(scales))
-            fixed = np.flatnonzero(~np.isnan(scales))
-            centers = np.zeros(len(names))
-            centers[fixed] = encoded.rows[:, fixed].mean(axis=0)
-            centers[own], scales[own] = _statistics(encoded.rows[:, own], [names[i] for i in own], path)
-            mean, std = tuple(centers.tolist()), tuple(scales.tolist())
-        return Preparation((len(names),), "float32", tuple(names), mean, std, encoding=encoded.encoding)
+        scales = encoding.scales(encoded.encoding)
+        own = np.flatnonzero(np.isnan(scales))
+        fixed = np.flatnonzero(~np.isnan(scales))
+        made = Preparation((len(names),), "float32", tuple(names), encoding=encoded.encoding)
+        if not len(own):
+            seen, said, notices = None, (), ()
+        else:
+            numbers = Data(torch.from_numpy(np.ascontiguousarray(encoded.rows[:, own])), f"'{path}'")
+            found = measure(numbers, self.config.scale, [names[i] for i in own])
+            seen, said, notices = found.preparation.seen, found.said, found.notices
+        if seen is not None and len(fixed):
+            pairs = dict(zip(own.tolist(), seen if len(seen) > 1 else seen * len(own), strict=True))
+            seen = tuple(pairs.get(i, (0.0, 1.0)) for i in range(len(names)))
+        made = replace(made, seen=seen)
+        if self.config.scale == "none":
+            return made, said, notices
+        mean = np.zeros(len(names))
+        mean[fixed], limit = encoded.rows[:, fixed].mean(axis=0), TEXTS_REACH
+        if len(own):
+            mean[own], scales[own] = found.preparation.mean, found.preparation.std
+            limit = max(limit, found.preparation.limit or 0.0)
+        return (
+            replace(made, mean=tuple(mean.tolist()), std=tuple(scales.tolist()), limit=limit),
+            said,
+            notices,
+        )
 
     def _data(
         self, sheet: Sheet, rows: np.ndarray, preparation: Preparation, names: str | None,
@@ -286,26 +312,6 @@ def _without_counts(
         return columns, rows
     kinds = {i: how for i, how in columns.kinds.items() if i not in left}
     return replace(columns, kinds=kinds, left=dict(sorted(left.items()))), rows[:, used]
-
-
-def _statistics(
-    rows: np.ndarray, names: Sequence[str], path: Path
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of each column; the deviation of a constant one counts as 1."""
-    mean, std = [], []
-    for name, values in zip(names, rows.T, strict=True):
-        with np.errstate(over="ignore", invalid="ignore"):
-            center, width = float(values.mean()), float(values.std())
-        if values.min() == values.max():
-            center, width = float(values[0]), 1.0
-        if not np.isfinite((center, width)).all():
-            raise InvalidData(
-                f"'{path}': the values of column '{name}', up to {abs(values).max():g}, are too large to "
-                "be standardised."
-            )
-        mean.append(center)
-        std.append(width)
-    return tuple(mean), tuple(std)
 
 
 def _truth(cells: list[str]) -> Truth:
