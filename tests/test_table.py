@@ -51,7 +51,7 @@ def test_columns_are_standardised_or_left():
         assert data.x[:, j].tolist() == pytest.approx([(v - center) / width for v in column])
     assert data.x[:, 2].tolist() == [0, 0, 0]  # constant: no division by 0
     assert data.preparation.std[2] == 1
-    assert data.said == ("3 columns: each to mean 0 and deviation 1",)
+    assert data.said == ["numbers: a, b, c", "3 columns: each to mean 0 and deviation 1"]
     assert data.files is None
     assert data.truth is None
 
@@ -61,12 +61,12 @@ def test_columns_of_one_kind_keep_their_proportions_and_others_do_not():
     write(table_of(rows.tolist()))
     data = load()
     assert data.x.numpy() == pytest.approx((rows - rows.mean(0)) / np.sqrt(rows.var(0).mean()), abs=1e-6)
-    assert "all divided by" in data.said[0]
+    assert "all divided by" in data.said[1]
     rows[:, 1] *= 5000
     write(table_of(rows.tolist()))
     data = load()
     assert data.x.numpy() == pytest.approx((rows - rows.mean(0)) / rows.std(0), abs=1e-6)
-    assert "because their ranges differ" in data.said[0]
+    assert "because their ranges differ" in data.said[1]
 
 
 def test_an_absurd_value_is_named_by_its_column():
