@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from ...core import Clusterer, Data, Encoder, Run, embed, setting
+from ...core.baseline import Baseline, baseline_of
 from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.checkpoint import seed_everything
-from ...core.engine.extensions import BestSnapshot, Extension
+from ...core.engine.extensions import BestSnapshot
+from ...core.guard import Guard, Start, Worse, check_start
 from ...core.health import Monitor
+from ...core.referee import Referee
 from .choice import HeldOut
 from .label import label_again
 from .loss import entropy, inconsistency
@@ -21,12 +25,20 @@ from .mining import Mined, mine
 from .sample import Cached, Places, Tuned, View
 from .view import ViewName, choose_view
 
+UNEVEN = 0.9  # k-means' clusters are far from even where fewer than this share of them would be as uneven
+SMOOTHED = 0.1  # share of an estimated prior that is uniform
+
 
 @dataclass(frozen=True)
 class SCANConfig:
     neighbours: int = setting(20, "nearest samples that should share a sample's cluster", low=1)
     heads: int = setting(1, "heads trained side by side; the one of the least held-out loss stays", low=1)
     entropy: float = setting(5.0, "weight of the term that uses all clusters", low=0)
+    prior: Literal["auto", "uniform", "estimated"] = setting(
+        "auto",
+        "sizes aimed at: uniform, or estimated by k-means on the codes, from whose clusters the heads then "
+        "begin; auto: estimated where they are far from even",
+    )
     view: ViewName = setting(
         "auto",
         "distortion of samples and neighbours: none, the encoder's, strong; auto: the encoder's if any",
@@ -78,6 +90,9 @@ class SCAN(Clusterer):
     codes count as shifted and scaled to mean 0 and mean variance 1, so that one learning rate suits all
     encoders. Then samples that it is certain of teach encoder and head, seen through strong distortions
     (section 3).
+
+    Where k-means' clusters of the codes are far from even, their sizes take the place of the uniform
+    ones that the second term aims at (``entropy``). What ends worse than k-means is undone.
     """
 
     Config: ClassVar[type[SCANConfig]] = SCANConfig
@@ -89,6 +104,7 @@ class SCAN(Clusterer):
     factor: Tensor  # ()
     chosen: Tensor  # (), the head that counts
     neighbours: Tensor  # (N, k), of each sample of ``fit``; -1 where there is none
+    prior: Tensor | None = None  # (K,), the shares of the clusters that are aimed at; None: even
 
     def __init__(self, config: SCANConfig, n_clusters: int) -> None:
         super().__init__(config, n_clusters)
@@ -100,13 +116,22 @@ class SCAN(Clusterer):
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def _begin(self, z: Tensor) -> None:
-        """New heads, uniform within 1/sqrt(D) of 0, and the scale of codes z (N, D)."""
+    def _begin(self, z: Tensor, baseline: Baseline) -> dict[str, Tensor]:
+        """New heads, and the scale of codes z (N, D); the state that gives the baseline's clusters.
+
+        Heads are uniform within 1/sqrt(D) of 0, or the baseline's where a prior is estimated from it.
+        """
         bound = z.shape[1] ** -0.5
         self.weight = nn.Parameter(z.new_empty(len(self.weight), z.shape[1]).uniform_(-bound, bound))
         self.bias = nn.Parameter(z.new_empty(len(self.bias)).uniform_(-bound, bound))
         self.mean = z.mean(dim=0)
         self.factor = z.var(dim=0, correction=0).mean().clamp_min(1e-12).rsqrt()
+        weight, bias = baseline.layer(self.mean, self.factor)
+        heads = {"weight": weight.repeat(self.config.heads, 1), "bias": bias.repeat(self.config.heads)}
+        state = {**deepcopy(self.state_dict()), **heads}
+        if self.prior is not None:
+            self.load_state_dict(state)
+        return state
 
     def logits(self, z: Tensor) -> Tensor:
         """Codes (B, D) to each head's logits (B, heads, K)."""
@@ -140,19 +165,61 @@ class SCAN(Clusterer):
         z = embed(encoder, data, autocast=run.autocast)
         mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"))
         self.neighbours = mined.table()
+        baseline = baseline_of(encoder, data, self.n_clusters, run)
+        check_start(baseline.labels, self.n_clusters, run, "scan")
+        self.prior = self._choose_prior(baseline, run)
+        referee = Referee(encoder, data, run.autocast)
         seed_everything(run.seed_for("weights"))
-        self._begin(z)
+        start = self._begin(z, baseline)
         codes: Tuned | Cached
         if c.tune_encoder:
             codes = Tuned(encoder, data, view)
         else:
             codes = Cached(encoder, data, view, c.draws, run.autocast)
-        self._learn(codes, mined, encoder, data, run)
-        if c.label_epochs:
-            label_again(self, encoder, data, label_view, run)
+        weights = {"clusterer": start}
+        if c.tune_encoder:
+            weights["encoder"] = deepcopy(encoder.state_dict())
+        guard = Guard(
+            referee, encoder, self, data, run, start=Start(baseline.labels[referee.places], weights)
+        )
+        worse = self._learn(codes, mined, encoder, data, run, guard)
+        if worse:
+            said = worse.say("scan", "k-means on the codes")
+            run.notice(f"{said} {self._remedy(worse, baseline)}")
+        if c.label_epochs and not (worse and worse.kept == 0):
+            label_again(self, encoder, data, label_view, run, referee)
         return self
 
-    def _learn(self, codes: Tuned | Cached, mined: Mined, encoder: Encoder, data: Data, run: Run) -> None:
+    def _choose_prior(self, baseline: Baseline, run: Run) -> Tensor | None:
+        """The shares (K,) that the clusters are to have, None where they are even."""
+        k, effective = self.n_clusters, baseline.effective
+        auto = self.config.prior == "auto"
+        if self.config.prior == "uniform" or (auto and effective >= UNEVEN * k):
+            return None
+        low, high = baseline.shares.aminmax()
+        if auto:
+            run.notice(
+                f"k-means' clusters of the codes hold from {float(low):.1%} to {float(high):.1%} of the "
+                f"samples, as uneven as {effective:.1f} of {k} would be: scan began from them and aimed at "
+                "these sizes. -s clusterer.prior=uniform aims at even ones."
+            )
+        return (1 - SMOOTHED) * baseline.shares + SMOOTHED / k
+
+    def _remedy(self, worse: Worse, baseline: Baseline) -> str:
+        """What to change, by what the clusters were like before."""
+        c, k = self.config, self.n_clusters
+        if self.prior is None and baseline.effective < (1 + UNEVEN) / 2 * k:
+            return (
+                f"Those are as uneven as {baseline.effective:.1f} of {k} would be, and scan aimed at even "
+                "ones: -s clusterer.prior=estimated aims at their sizes."
+            )
+        if worse.lost:
+            return f"Take -s clusterer.entropy={2 * c.entropy or 5:g}, which uses all, or fewer --clusters."
+        return f"Take more -s clusterer.epochs, or another -s clusterer.neighbours than {c.neighbours}."
+
+    def _learn(
+        self, codes: Tuned | Cached, mined: Mined, encoder: Encoder, data: Data, run: Run, guard: Guard
+    ) -> Worse | None:
         c = self.config
         models: dict[str, nn.Module] = {"clusterer": self}
         parameters = [self.weight, self.bias]
@@ -170,20 +237,19 @@ class SCAN(Clusterer):
             make_optimizer(c.optimizer, parameters, c.lr, momentum=c.momentum, weight_decay=c.weight_decay),
             lambda batch: self.loss(codes, mined, batch), autocast=run.autocast,
         )  # fmt: skip
+        held_out = HeldOut(self, encoder, data, mined, run.autocast)
         best = BestSnapshot(HeldOut.key, restore=True)
-        extensions: list[Extension] = [
-            HeldOut(self, encoder, data, mined, run.autocast),
-            best,
-            Monitor(encoder, self, data, run.autocast),
-        ]
-        run.train("scan", updater, (run.scaled(c.epochs), "epoch"), extensions)
-        self.unsupervised_loss = best.best
+        extensions = [held_out, best, guard, Monitor(encoder, self, data, run.autocast)]
+        trainer = run.train("scan", updater, (run.scaled(c.epochs), "epoch"), extensions)
+        worse = guard.settle(trainer)
+        self.unsupervised_loss = held_out.loss() if worse else best.best
+        return worse
 
     def loss(self, codes: Tuned | Cached, mined: Mined, batch: Batch) -> Tensor:
         """The mean over the heads of inconsistency - weight * entropy, for samples and one neighbour each."""
         own = mined.neighbours[batch.x]  # (B, k)
         drawn = torch.randint(own.shape[1], (len(own), 1), device=own.device)
         a, b = self.logits(codes(torch.cat([mined.train[batch.x], own.gather(1, drawn)[:, 0]]))).chunk(2)
-        apart, used = inconsistency(a, b), entropy(a)  # (heads,)
+        apart, used = inconsistency(a, b), entropy(a, self.prior)  # (heads,)
         report({"inconsistency": apart.mean(), "entropy": used.mean()})
         return (apart - self.config.entropy * used).sum()
