@@ -121,7 +121,7 @@ class DEC(Clusterer):
         stops = [(run.scaled(c.epochs), "epoch"), guard.stop, target.stop]
         trainer = run.train("refine", updater, stops, extensions)
         if worse := guard.settle(trainer):
-            said = worse.say(name, f"clusterer.init, {c.init} on the codes")
+            said = worse.say(name, f"{c.init} on the codes")
             run.notice(f"{said} {self._remedy(worse)}", ill=worse.ill)
         return self
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from ...core import Clusterer, Data, Encoder, Run, embed, setting
 from ...core.baseline import Baseline, baseline_of
-from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimizer, report
+from ...core.engine import Batch, Batches, OptimizerName, Updater, checkpoint, make_optimizer, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import BestSnapshot
 from ...core.guard import Guard, Start, Worse, check_start
@@ -22,11 +22,11 @@ from .choice import HeldOut
 from .label import label_again
 from .loss import entropy, inconsistency
 from .mining import Mined, mine
+from .prior import PriorName, choose_prior, is_uneven
 from .sample import Cached, Places, Tuned, View
 from .view import ViewName, choose_view
 
-UNEVEN = 0.9  # k-means' clusters are far from even where fewer than this share of them would be as uneven
-SMOOTHED = 0.1  # share of an estimated prior that is uniform
+SOMEWHAT = 0.95  # of the clusters: where fewer would be as uneven, a prior may be what was wrong
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class SCANConfig:
     neighbours: int = setting(20, "nearest samples that should share a sample's cluster", low=1)
     heads: int = setting(1, "heads trained side by side; the one of the least held-out loss stays", low=1)
     entropy: float = setting(5.0, "weight of the term that uses all clusters", low=0)
-    prior: Literal["auto", "uniform", "estimated"] = setting(
+    prior: PriorName = setting(
         "auto",
         "sizes aimed at: uniform, or estimated by k-means on the codes, from whose clusters the heads then "
         "begin; auto: estimated where they are far from even",
@@ -167,7 +167,7 @@ class SCAN(Clusterer):
         self.neighbours = mined.table()
         baseline = baseline_of(encoder, data, self.n_clusters, run)
         check_start(baseline.labels, self.n_clusters, run, "scan")
-        self.prior = self._choose_prior(baseline, run)
+        self.prior = choose_prior(c.prior, baseline, run)
         referee = Referee(encoder, data, run.autocast)
         seed_everything(run.seed_for("weights"))
         start = self._begin(z, baseline)
@@ -182,44 +182,36 @@ class SCAN(Clusterer):
         guard = Guard(
             referee, encoder, self, data, run, start=Start(baseline.labels[referee.places], weights)
         )
-        worse = self._learn(codes, mined, encoder, data, run, guard)
-        if worse:
-            said = worse.say("scan", "k-means on the codes")
-            run.notice(f"{said} {self._remedy(worse, baseline)}")
-        if c.label_epochs and not (worse and worse.kept == 0):
+        undone = self._learn(codes, mined, encoder, data, run, guard, baseline)
+        if c.label_epochs and not undone:
             label_again(self, encoder, data, label_view, run, referee)
         return self
 
-    def _choose_prior(self, baseline: Baseline, run: Run) -> Tensor | None:
-        """The shares (K,) that the clusters are to have, None where they are even."""
-        k, effective = self.n_clusters, baseline.effective
-        auto = self.config.prior == "auto"
-        if self.config.prior == "uniform" or (auto and effective >= UNEVEN * k):
-            return None
-        low, high = baseline.shares.aminmax()
-        if auto:
-            run.notice(
-                f"k-means' clusters of the codes hold from {float(low):.1%} to {float(high):.1%} of the "
-                f"samples, as uneven as {effective:.1f} of {k} would be: scan began from them and aimed at "
-                "these sizes. -s clusterer.prior=uniform aims at even ones."
-            )
-        return (1 - SMOOTHED) * baseline.shares + SMOOTHED / k
-
-    def _remedy(self, worse: Worse, baseline: Baseline) -> str:
-        """What to change, by what the clusters were like before."""
-        c, k = self.config, self.n_clusters
-        if self.prior is None and baseline.effective < (1 + UNEVEN) / 2 * k:
+    def _remedy(self, worse: Worse, baseline: Baseline, still_falling: bool) -> str:
+        """What to change, by what the clusters were before and how the loss went."""
+        c = self.config
+        if self.prior is None and is_uneven(baseline, SOMEWHAT):
             return (
-                f"Those are as uneven as {baseline.effective:.1f} of {k} would be, and scan aimed at even "
-                "ones: -s clusterer.prior=estimated aims at their sizes."
+                f"Those are as uneven as {baseline.effective:.1f} of {self.n_clusters} would be, and scan "
+                "aimed at even ones: -s clusterer.prior=estimated aims at their sizes."
             )
         if worse.lost:
             return f"Take -s clusterer.entropy={2 * c.entropy or 5:g}, which uses all, or fewer --clusters."
-        return f"Take more -s clusterer.epochs, or another -s clusterer.neighbours than {c.neighbours}."
+        if still_falling:
+            return f"Its loss was still falling: take -s clusterer.epochs={2 * c.epochs}."
+        return f"Take -s clusterer.lr={c.lr / 10:g}, or another -s clusterer.neighbours than {c.neighbours}."
 
     def _learn(
-        self, codes: Tuned | Cached, mined: Mined, encoder: Encoder, data: Data, run: Run, guard: Guard
-    ) -> Worse | None:
+        self,
+        codes: Tuned | Cached,
+        mined: Mined,
+        encoder: Encoder,
+        data: Data,
+        run: Run,
+        guard: Guard,
+        baseline: Baseline,
+    ) -> bool:
+        """Train the heads; whether that was undone."""
         c = self.config
         models: dict[str, nn.Module] = {"clusterer": self}
         parameters = [self.weight, self.bias]
@@ -241,9 +233,14 @@ class SCAN(Clusterer):
         best = BestSnapshot(HeldOut.key, restore=True)
         extensions = [held_out, best, guard, Monitor(encoder, self, data, run.autocast)]
         trainer = run.train("scan", updater, (run.scaled(c.epochs), "epoch"), extensions)
+        self.unsupervised_loss = best.best
         worse = guard.settle(trainer)
-        self.unsupervised_loss = held_out.loss() if worse else best.best
-        return worse
+        if worse is None:
+            return False
+        self.unsupervised_loss = held_out.loss()
+        last = checkpoint.load(trainer.out / "best.pt")["iteration"] == trainer.iteration
+        run.notice(f"{worse.say('scan', 'k-means on the codes')} {self._remedy(worse, baseline, last)}")
+        return worse.kept == 0
 
     def loss(self, codes: Tuned | Cached, mined: Mined, batch: Batch) -> Tensor:
         """The mean over the heads of inconsistency - weight * entropy, for samples and one neighbour each."""
