@@ -191,16 +191,16 @@ def test_certain_samples_teach_the_others_and_the_weak_pass_moves_no_statistics(
 
 
 def test_too_few_certain_samples_are_said_and_change_nothing(tmp_path):
-    data = groups(spread=1.5)
-    encoder, without = fitted(tmp_path / "a", data, epochs=2, lr=1e-4, label_epochs=0)
-    _, clusterer = fitted(tmp_path / "b", data, epochs=2, lr=1e-4, label_epochs=5, threshold=0.999)
+    data, short = groups(spread=1.5), {"epochs": 2, "lr": 1e-4, "prior": "estimated"}
+    encoder, without = fitted(tmp_path / "a", data, **short, label_epochs=0)
+    _, clusterer = fitted(tmp_path / "b", data, **short, label_epochs=5, threshold=0.999)
     for name, value in without.state_dict().items():
         assert torch.equal(clusterer.state_dict()[name], value), name
     assert not (tmp_path / "b" / "label").exists()
     (said,) = (kept["text"] for kept in json.loads((tmp_path / "b" / "notices.json").read_text()))
     assert "self-labelling needs 5% of each" in said
     advised = float(re.search(r"-s clusterer.threshold=([\d.]+),", said)[1])
-    fitted(tmp_path / "c", data, epochs=2, lr=1e-4, label_epochs=5, threshold=advised)
+    fitted(tmp_path / "c", data, **short, label_epochs=5, threshold=advised)
     assert len(log_of(tmp_path / "c" / "label")) == 5
     assert not (tmp_path / "c" / "notices.json").exists()
     found = assign(without, embed(encoder, data))
@@ -228,13 +228,13 @@ def test_self_labelling_that_loses_clusters_is_undone_and_said(tmp_path):
     data, settings = groups(spread=0.5), {"tune_encoder": True, "threshold": 0.8}
     alone = fitted(tmp_path / "a", data, label_epochs=0, **settings)
     wrecked = fitted(tmp_path / "b", data, label_epochs=3, label_lr=1e4, label_batch_size=4, **settings)
-    assert len(log_of(tmp_path / "b" / "label")) == 3
+    assert len(log_of(tmp_path / "b" / "label")) < 3, "it was stopped"
     for model, other in zip(alone, wrecked, strict=True):
         for name, value in model.state_dict().items():
             assert torch.equal(other.state_dict()[name], value), name
     assert agreement(assign(wrecked[1], embed(wrecked[0], data)).labels, data, 3) == 1
     (said,) = (kept["text"] for kept in json.loads((tmp_path / "b" / "notices.json").read_text()))
-    assert re.search(r"emptied [12] of 3 clusters or nearly so: it was undone", said)
+    assert re.search(r"lost [12] of 3 clusters: it was stopped after \d+ iterations and undone, ", said)
     assert "clusterer.label_epochs=0" in said
 
 
@@ -324,8 +324,8 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, monkeypatch, stage):
     from deepclust.core.engine import Updater
 
     settings = {
-        "tune_encoder": True, "heads": 2, "epochs": 4, "label_epochs": 4, "threshold": 0.5, "average": 0.9,
-        "label_batch_size": 64, "label_lr": 1e-3,
+        "tune_encoder": True, "heads": 2, "epochs": 4, "lr": 0.1, "label_epochs": 4, "threshold": 0.5,
+        "average": 0.9, "label_batch_size": 64, "label_lr": 1e-3,
     }  # fmt: skip
     data = groups(spread=1.0)
     encoder, whole = fitted(tmp_path / "whole", data, **settings)

@@ -24,9 +24,13 @@ from ...core import (
 )
 from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer, report
 from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
+from ...core.guard import Guard, Worse, check_start
 from ...core.health import Monitor
 from ...core.length import affordable_steps
+from ...core.referee import Referee
 from .kl import kl_loss, soft_assignment, target_distribution
+
+FAST = 0.3  # share of the samples in other clusters at the first refresh; on sound codes a tenth or less
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,8 @@ class DEC(Clusterer):
     """Deep embedded clustering (Xie et al. 2016): minimises KL(P||Q) over encoder and centres.
 
     P comes from all samples, by index, every ``refresh`` iterations (section 3.1.3); training stops
-    when less than ``tol`` of the labels changes between two refreshes (section 3.3).
+    when less than ``tol`` of the labels changes between two refreshes (section 3.3). Where it loses
+    clusters or parts neighbours it is stopped and taken back to its best refresh, the start being one.
     """
 
     Config: ClassVar[type[Any]] = DECConfig
@@ -87,7 +92,7 @@ class DEC(Clusterer):
 
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Refine ``encoder`` and the centres together."""
-        c = self.config
+        c, name = self.config, type(self).__name__
         self.centers = nn.Parameter(torch.zeros(self.n_clusters, encoder.latent_dim, device=data.device))
         if not run.started("refine"):
             first = run.make("clusterer", c.init, self.n_clusters)
@@ -97,10 +102,16 @@ class DEC(Clusterer):
                 )
             first.fit(encoder, data, run.child("init"))
             self.centers.data.copy_(first.centers)
+            with torch.no_grad():
+                check_start(
+                    first.predict(embed(encoder, data, autocast=run.autocast)), self.n_clusters, run, name
+                )
+        referee = Referee(encoder, data, run.autocast)
         target = Target(self, encoder, data, run)
         batches = run.batches(data, c.batch_size, "refine")
         most = affordable_steps(encoder, data.slice(0, 2), c.batch_size)
         length = run.length(c.epochs, batches, usual=40, least=c.least_steps, most=most)
+        guard = Guard(referee, encoder, self, data, run, trigger=target.trigger)
         updater = Updater(
             batches,
             {"encoder": encoder, "clusterer": self},
@@ -110,11 +121,22 @@ class DEC(Clusterer):
             ),
             autocast=run.autocast,
         )
-        extensions: list[Extension] = [target, Monitor(encoder, self, data, run.autocast)]
+        extensions: list[Extension] = [target, guard, Monitor(encoder, self, data, run.autocast)]
         if c.schedule == "cosine":
             extensions.append(LearningRate(cosine()))
-        run.train("refine", updater, [length, target.stop], extensions, falling=False)
+        stops = [length, guard.stop, target.stop]
+        trainer = run.train("refine", updater, stops, extensions, falling=False)
+        if worse := guard.settle(trainer):
+            said = worse.say(name, f"{c.init} on the codes")
+            run.notice(f"{said} {self._remedy(worse)}", ill=worse.ill)
         return self
+
+    def _remedy(self, worse: Worse) -> str:
+        """What to change, by how fast it went wrong."""
+        seen = f"{worse.churn:.0%} of the samples had left their cluster after {worse.looked} iterations"
+        if worse.churn > FAST:
+            return f"{seen}: take -s clusterer.lr={self.config.lr / 10:g}."
+        return f"{seen}, so that it came slowly: take fewer clusterer.epochs, or fewer --clusters."
 
     def _inputs(self, encoder: Encoder, batch: Batch) -> Batch:
         x = batch.x

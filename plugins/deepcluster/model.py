@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
@@ -12,11 +13,14 @@ from torch import Tensor, nn
 
 from ...core import Augments, Clusterer, Data, Encoder, InvalidSetting, Run, embed, evaluating, setting
 from ...core.augmentation import random_view
+from ...core.baseline import Baseline, baseline_of
 from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import Extension, LearningRate, cosine
+from ...core.guard import Guard, Start, Weights, Worse, check_start
 from ...core.health import Monitor
 from ...core.length import affordable_steps, batch_size
+from ...core.referee import Referee
 from .sampling import UniformBatches
 from .teacher import Lesson, teach, whiten
 
@@ -70,6 +74,7 @@ class DeepCluster(Clusterer):
     with it, learns by cross-entropy to tell the cluster of a clean sample from a distorted one. One
     round learns k-means once; more are Caron et al. 2018, Deep clustering for unsupervised learning of
     visual features, section 3.2. Rounds of ``groups`` clusters make codes only; labels are the last's.
+    A round that ends worse than the best before it, or than k-means, is taken back, and none follows.
     """
 
     Config: ClassVar[type[DeepClusterConfig]] = DeepClusterConfig
@@ -99,13 +104,64 @@ class DeepCluster(Clusterer):
         self._view = None
         if self._distorts:
             self._view = random_view(crop=c.crop, flip=c.flip, jitter=c.jitter, grey=c.grey)
+        baseline = baseline_of(encoder, data, self.n_clusters, run, n_init=c.n_init)
+        check_start(baseline.labels, self.n_clusters, run, "deepcluster")
+        referee = Referee(encoder, data, run.autocast)
+        start, came = self._begin(encoder, data, baseline, referee, run), "k-means on the codes"
         for i in range(c.rounds):
             last = i == c.rounds - 1
             clusters = self.n_clusters if last or c.groups is None else min(c.groups, len(data))
-            self._learn(f"round{i}", clusters, encoder, data, run)
+            if clusters != self.n_clusters:  # groups are no clusters: there is nothing to compare
+                self._learn(f"round{i}", clusters, encoder, data, run, None)
+                continue
+            guard = Guard(referee, encoder, self, data, run, start=start)
+            if worse := self._learn(f"round{i}", clusters, encoder, data, run, guard):
+                said = worse.say(f"Round {i} of deepcluster", came)
+                run.notice(f"{said} {self._remedy(worse)}", ill=worse.ill)
+                break
+            labels = guard.look()
+            if referee.judge(labels).mean >= referee.judge(start.labels).mean:
+                start, came = Start(labels, self._weights(encoder)), f"round {i}"
         return self
 
-    def _learn(self, stage: str, n_clusters: int, encoder: Encoder, data: Data, run: Run) -> None:
+    def _begin(self, encoder: Encoder, data: Data, baseline: Baseline, referee: Referee, run: Run) -> Start:
+        """The baseline, with the states that give its clusters where the head can: it has no hidden layer."""
+        self.head = Head(encoder.latent_dim, self.config.hidden, self.n_clusters).to(data.device)
+        self.head.fit_scale(embed(encoder, data, autocast=run.autocast))
+        labels = baseline.labels[referee.places]
+        if self.config.hidden:
+            return Start(labels, None)
+        with torch.no_grad():
+            weight, bias = baseline.layer(self.head.mean, self.head.factor)
+            self.head.layers[0].weight.copy_(weight)
+            self.head.layers[0].bias.copy_(bias)
+        return Start(labels, self._weights(encoder))
+
+    def _weights(self, encoder: Encoder) -> Weights:
+        """What is trained, as it is now."""
+        models: dict[str, nn.Module] = {"clusterer": self}
+        if self.config.tune_encoder:
+            models["encoder"] = encoder
+        return {name: deepcopy(model.state_dict()) for name, model in models.items()}
+
+    def _remedy(self, worse: Worse) -> str:
+        """What to change, by what is set."""
+        c = self.config
+        if worse.lost and not c.uniform:
+            return "Set -s clusterer.uniform=true, which shows all clusters equally often."
+        if c.tune_encoder:
+            return f"Take -s clusterer.lr={c.lr / 10:g}; clusterer.tune_encoder=false keeps the codes."
+        return f"Take -s clusterer.lr={c.lr / 10:g}, or fewer --clusters."
+
+    def _learn(
+        self,
+        stage: str,
+        n_clusters: int,
+        encoder: Encoder,
+        data: Data,
+        run: Run,
+        guard: Guard | None,
+    ) -> Worse | None:
         c = self.config
         seed_everything(run.seed_for(f"{stage}/head"))
         self.head = Head(encoder.latent_dim, c.hidden, n_clusters).to(data.device)
@@ -134,8 +190,8 @@ class DeepCluster(Clusterer):
             c.optimizer, parameters, c.lr, momentum=c.momentum, weight_decay=c.weight_decay
         )
         extensions: list[Extension] = [keeper]
-        if n_clusters == self.n_clusters:  # groups of other rounds are no clusters
-            extensions.append(Monitor(encoder, self, data, run.autocast))
+        if guard is not None:
+            extensions += [guard, Monitor(encoder, self, data, run.autocast)]
         if c.schedule == "cosine":
             extensions.append(LearningRate(cosine()))
         updater = Updater(
@@ -144,7 +200,8 @@ class DeepCluster(Clusterer):
         )  # fmt: skip
         most = affordable_steps(encoder, data.slice(0, 2), c.batch_size)
         length = run.length(c.epochs, batches, usual=30, least=c.least_steps, most=most)
-        run.train(stage, updater, length, extensions)
+        trainer = run.train(stage, updater, length, extensions)
+        return guard.settle(trainer) if guard is not None else None
 
     def loss(self, encoder: Encoder, batch: Batch, lesson: Lesson) -> Tensor:
         """Cross-entropy between the lesson's rows of the batch and the head's on distorted samples."""

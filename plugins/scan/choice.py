@@ -45,17 +45,25 @@ class HeldOut(Extension):
         self.neighbours = place[mined.held_neighbours]  # (H, l), among those held back
 
     def __call__(self, trainer: Trainer) -> None:
+        losses, apart, used = self._losses()
+        least = losses.argmin()
+        self.clusterer.chosen.copy_(least)
+        report(
+            {self.key: losses[least], "held_out/inconsistency": apart[least], "held_out/entropy": used[least]}
+        )
+
+    def loss(self) -> float:
+        """The loss of the head that counts now."""
+        return float(self._losses()[0][self.clusterer.chosen])
+
+    def _losses(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each head: the loss, and inconsistency and entropy that it is made of.  # (heads,) each"""
         clusterer = self.clusterer
         with evaluating(self.encoder, clusterer), self.autocast():
             logits = torch.cat([self._logits(part) for part in self.held.split(CHUNK)])  # (H, heads, K)
         apart = torch.stack([inconsistency(logits, logits[near]) for near in self.neighbours.T]).mean(dim=0)
-        used = entropy(logits)
-        losses = apart - clusterer.config.entropy * used  # (heads,)
-        least = losses.argmin()
-        clusterer.chosen.copy_(least)
-        report(
-            {self.key: losses[least], "held_out/inconsistency": apart[least], "held_out/entropy": used[least]}
-        )
+        used = entropy(logits, clusterer.prior)
+        return apart - clusterer.config.entropy * used, apart, used
 
     def _logits(self, places: Tensor) -> Tensor:
         return self.clusterer.logits(self.encoder(self.data.batch(places)))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from torch import Tensor
@@ -11,9 +10,11 @@ from torch import Tensor
 from ...core import Data, Encoder, Run, assign, embed, evaluating
 from ...core.engine import Batch, Updater, make_optimizer, report
 from ...core.engine.extensions import Average, Extension
+from ...core.guard import Guard
 from ...core.health import Monitor
 from ...core.inference import Assignment
 from ...core.length import affordable_steps
+from ...core.referee import Referee
 from .loss import balanced_cross_entropy
 from .sample import View
 from .view import weak_view
@@ -23,22 +24,22 @@ if TYPE_CHECKING:
 
 FEWEST = 0.05  # share of each cluster's samples that must be certain
 ADVISED = 0.5  # the share that the threshold which the notice names lets in
-LOST = 0.1  # a cluster is lost that keeps less than this share of its size
 
 
-def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None, run: Run) -> None:
+def label_again(
+    clusterer: SCAN, encoder: Encoder, data: Data, view: View | None, run: Run, referee: Referee
+) -> None:
     """Train encoder and chosen head in a stage ``label`` (Van Gansbeke et al. 2020, section 3).
 
     A sample whose largest assignment, seen weakly and in eval mode, is above the threshold is learned
     through ``view``; clusters weigh the same among those of a batch. Too few such samples in a cluster at
-    the start: a notice, and nothing is trained. A cluster lost at the end: a notice, and both are as before.
+    the start: a notice, and nothing is trained. What is worse by the referee is taken back, with a notice.
     """
     c = clusterer.config
     before = assign(clusterer, embed(encoder, data, autocast=run.autocast))
     if not _certain_enough(before, clusterer, run):
         return
     models = {"encoder": encoder, "clusterer": clusterer}
-    weights = {name: deepcopy(model.state_dict()) for name, model in models.items()}
     weak = weak_view(c.flip) if len(data.shape) == 3 else None
 
     def loss(batch: Batch) -> Tensor:
@@ -60,21 +61,16 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
     most = affordable_steps(encoder, data.slice(0, 2), c.label_batch_size, passes=4 / 3)
     length = run.length(c.label_epochs, batches, usual=200, least=1, most=most)
     updater = Updater(batches, models, optimizer, loss, autocast=run.autocast)
-    extensions: list[Extension] = [Monitor(encoder, clusterer, data, run.autocast)]
+    guard = Guard(referee, encoder, clusterer, data, run)
+    extensions: list[Extension] = [guard, Monitor(encoder, clusterer, data, run.autocast)]
     if c.average:
         extensions.append(Average(c.average))
-    run.train("label", updater, length, extensions, falling=False)
-    after = assign(clusterer, embed(encoder, data, autocast=run.autocast))
-    sizes, left = (found.labels.bincount(minlength=clusterer.n_clusters) for found in (before, after))
-    lost = int((left < LOST * sizes).sum())
-    if lost:
-        for name, model in models.items():
-            model.load_state_dict(weights[name])
+    stops = [length, guard.stop]
+    trainer = run.train("label", updater, stops, extensions, falling=False)
+    if worse := guard.settle(trainer):
         run.notice(
-            f"Self-labelling emptied {lost} of {int((sizes > 0).sum())} clusters or nearly so: it was "
-            f"undone, and the clusters are those of scan. A lower clusterer.threshold teaches more samples "
-            f"of each, another clusterer.label_view distorts less; clusterer.label_epochs=0 leaves this "
-            f"stage out."
+            f"{worse.say('Self-labelling', 'scan')} A lower clusterer.threshold teaches more samples of "
+            "each, another clusterer.label_view distorts less; clusterer.label_epochs=0 leaves the stage out."
         )
 
 

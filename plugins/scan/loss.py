@@ -17,13 +17,18 @@ def inconsistency(a: Tensor, b: Tensor) -> Tensor:
     return -together.logsumexp(dim=-1).mean(dim=0)
 
 
-def entropy(a: Tensor) -> Tensor:
+def entropy(a: Tensor, prior: Tensor | None = None) -> Tensor:
     """The entropy in nats of the mean assignment.  # (B, ..., K) logits, to (...)
 
-    The second term of eq. 2; it is largest, log K, where all clusters are used equally.
+    The second term of eq. 2; it is largest, log K, where all clusters are used equally. With a prior (K,)
+    of shares above 0: log K less the divergence KL(mean assignment || prior), the same where the prior is
+    even, and largest where all clusters are used as it says.
     """
     share = torch.log_softmax(a.float(), dim=-1).logsumexp(dim=0) - torch.tensor(float(len(a))).log()
-    return -(share.exp() * share).sum(dim=-1)
+    used = -(share.exp() * share).sum(dim=-1)
+    if prior is None:
+        return used
+    return used + (share.exp() * (prior * len(prior)).log()).sum(dim=-1)
 
 
 def balanced_cross_entropy(logits: Tensor, labels: Tensor, chosen: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -10,17 +11,23 @@ import torch
 from torch import Tensor, nn
 
 from ...core import Clusterer, Data, Encoder, Run, embed, setting
-from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimizer, report
+from ...core.baseline import Baseline, baseline_of
+from ...core.engine import Batch, Batches, OptimizerName, Updater, checkpoint, make_optimizer, report
 from ...core.engine.checkpoint import seed_everything
-from ...core.engine.extensions import BestSnapshot, Extension
+from ...core.engine.extensions import BestSnapshot
+from ...core.guard import Guard, Start, Worse, check_start
 from ...core.health import Monitor
 from ...core.length import affordable_steps, batch_size
+from ...core.referee import Referee
 from .choice import HeldOut
 from .label import label_again
 from .loss import entropy, inconsistency
 from .mining import Mined, mine
+from .prior import PriorName, choose_prior, is_uneven
 from .sample import Cached, Places, Tuned, View
 from .view import ViewName, choose_view
+
+SOMEWHAT = 0.95  # of the clusters: where fewer would be as uneven, a prior may be what was wrong
 
 
 @dataclass(frozen=True)
@@ -28,6 +35,11 @@ class SCANConfig:
     neighbours: int = setting(20, "nearest samples that should share a sample's cluster", low=1)
     heads: int = setting(1, "heads trained side by side; the one of the least held-out loss stays", low=1)
     entropy: float = setting(5.0, "weight of the term that uses all clusters", low=0)
+    prior: PriorName = setting(
+        "auto",
+        "sizes aimed at: uniform, or estimated by k-means on the codes, from whose clusters the heads then "
+        "begin; auto: estimated where they are far from even",
+    )
     view: ViewName = setting(
         "auto",
         "distortion of samples and neighbours: none, the encoder's, strong; auto: the encoder's if any",
@@ -87,6 +99,9 @@ class SCAN(Clusterer):
     codes count as shifted and scaled to mean 0 and mean variance 1, so that one learning rate suits all
     encoders. Then samples that it is certain of teach encoder and head, seen through strong distortions
     (section 3).
+
+    Where k-means' clusters of the codes are far from even, their sizes take the place of the uniform
+    ones that the second term aims at (``entropy``). What ends worse than k-means is undone.
     """
 
     Config: ClassVar[type[SCANConfig]] = SCANConfig
@@ -94,6 +109,7 @@ class SCAN(Clusterer):
     factor: Tensor  # ()
     chosen: Tensor  # (), the head that counts
     neighbours: Tensor  # (N, k), of each sample of ``fit``; -1 where there is none
+    prior: Tensor | None = None  # (K,), the shares of the clusters that are aimed at; None: even
 
     def __init__(self, config: SCANConfig, n_clusters: int) -> None:
         super().__init__(config, n_clusters)
@@ -105,13 +121,22 @@ class SCAN(Clusterer):
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
-    def _begin(self, z: Tensor) -> None:
-        """New heads, uniform within 1/sqrt(D) of 0, and the scale of codes z (N, D)."""
+    def _begin(self, z: Tensor, baseline: Baseline) -> dict[str, Tensor]:
+        """New heads, and the scale of codes z (N, D); the state that gives the baseline's clusters.
+
+        Heads are uniform within 1/sqrt(D) of 0, or the baseline's where a prior is estimated from it.
+        """
         bound = z.shape[1] ** -0.5
         self.weight = nn.Parameter(z.new_empty(len(self.weight), z.shape[1]).uniform_(-bound, bound))
         self.bias = nn.Parameter(z.new_empty(len(self.bias)).uniform_(-bound, bound))
         self.mean = z.mean(dim=0)
         self.factor = z.var(dim=0, correction=0).mean().clamp_min(1e-12).rsqrt()
+        weight, bias = baseline.layer(self.mean, self.factor)
+        heads = {"weight": weight.repeat(self.config.heads, 1), "bias": bias.repeat(self.config.heads)}
+        state = {**deepcopy(self.state_dict()), **heads}
+        if self.prior is not None:
+            self.load_state_dict(state)
+        return state
 
     def logits(self, z: Tensor) -> Tensor:
         """Codes (B, D) to each head's logits (B, heads, K)."""
@@ -145,19 +170,53 @@ class SCAN(Clusterer):
         z = embed(encoder, data, autocast=run.autocast)
         mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"))
         self.neighbours = mined.table()
+        baseline = baseline_of(encoder, data, self.n_clusters, run)
+        check_start(baseline.labels, self.n_clusters, run, "scan")
+        self.prior = choose_prior(c.prior, baseline, run)
+        referee = Referee(encoder, data, run.autocast)
         seed_everything(run.seed_for("weights"))
-        self._begin(z)
+        start = self._begin(z, baseline)
         codes: Tuned | Cached
         if c.tune_encoder:
             codes = Tuned(encoder, data, view)
         else:
             codes = Cached(encoder, data, view, c.draws, run.autocast)
-        self._learn(codes, mined, encoder, data, run)
-        if c.label_epochs != 0:
-            label_again(self, encoder, data, label_view, run)
+        weights = {"clusterer": start}
+        if c.tune_encoder:
+            weights["encoder"] = deepcopy(encoder.state_dict())
+        guard = Guard(
+            referee, encoder, self, data, run, start=Start(baseline.labels[referee.places], weights)
+        )
+        undone = self._learn(codes, mined, encoder, data, run, guard, baseline)
+        if c.label_epochs != 0 and not undone:
+            label_again(self, encoder, data, label_view, run, referee)
         return self
 
-    def _learn(self, codes: Tuned | Cached, mined: Mined, encoder: Encoder, data: Data, run: Run) -> None:
+    def _remedy(self, worse: Worse, baseline: Baseline, epochs: int, still_falling: bool) -> str:
+        """What to change, by what the clusters were before and how the loss went."""
+        c = self.config
+        if self.prior is None and is_uneven(baseline, SOMEWHAT):
+            return (
+                f"Those are as uneven as {baseline.effective:.1f} of {self.n_clusters} would be, and scan "
+                "aimed at even ones: -s clusterer.prior=estimated aims at their sizes."
+            )
+        if worse.lost:
+            return f"Take -s clusterer.entropy={2 * c.entropy or 5:g}, which uses all, or fewer --clusters."
+        if still_falling:
+            return f"Its loss was still falling: take -s clusterer.epochs={2 * epochs}."
+        return f"Take -s clusterer.lr={c.lr / 10:g}, or another -s clusterer.neighbours than {c.neighbours}."
+
+    def _learn(
+        self,
+        codes: Tuned | Cached,
+        mined: Mined,
+        encoder: Encoder,
+        data: Data,
+        run: Run,
+        guard: Guard,
+        baseline: Baseline,
+    ) -> bool:
+        """Train the heads; whether that was undone."""
         c = self.config
         models: dict[str, nn.Module] = {"clusterer": self}
         parameters = [self.weight, self.bias]
@@ -179,20 +238,25 @@ class SCAN(Clusterer):
             make_optimizer(c.optimizer, parameters, c.lr, momentum=c.momentum, weight_decay=c.weight_decay),
             lambda batch: self.loss(codes, mined, batch), autocast=run.autocast,
         )  # fmt: skip
+        held_out = HeldOut(self, encoder, data, mined, run.autocast)
         best = BestSnapshot(HeldOut.key, restore=True)
-        extensions: list[Extension] = [
-            HeldOut(self, encoder, data, mined, run.autocast),
-            best,
-            Monitor(encoder, self, data, run.autocast),
-        ]
-        run.train("scan", updater, length, extensions)
+        extensions = [held_out, best, guard, Monitor(encoder, self, data, run.autocast)]
+        trainer = run.train("scan", updater, length, extensions)
         self.unsupervised_loss = best.best
+        worse = guard.settle(trainer)
+        if worse is None:
+            return False
+        self.unsupervised_loss = held_out.loss()
+        last = checkpoint.load(trainer.out / "best.pt")["iteration"] == trainer.iteration
+        remedy = self._remedy(worse, baseline, trainer.epoch, last)
+        run.notice(f"{worse.say('scan', 'k-means on the codes')} {remedy}")
+        return worse.kept == 0
 
     def loss(self, codes: Tuned | Cached, mined: Mined, batch: Batch) -> Tensor:
         """The mean over the heads of inconsistency - weight * entropy, for samples and one neighbour each."""
         own = mined.neighbours[batch.x]  # (B, k)
         drawn = torch.randint(own.shape[1], (len(own), 1), device=own.device)
         a, b = self.logits(codes(torch.cat([mined.train[batch.x], own.gather(1, drawn)[:, 0]]))).chunk(2)
-        apart, used = inconsistency(a, b), entropy(a)  # (heads,)
+        apart, used = inconsistency(a, b), entropy(a, self.prior)  # (heads,)
         report({"inconsistency": apart.mean(), "entropy": used.mean()})
         return (apart - self.config.entropy * used).sum()
