@@ -353,6 +353,8 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, monkeypatch, stage):
             assert torch.equal(two.state_dict()[name], value), name
 
 
-@pytest.mark.parametrize("settings", [{"preset": "quick"}, {"label_epochs": 2, "threshold": 0.2, "heads": 2}])
+@pytest.mark.parametrize(
+    "settings", [{"preset": "quick"}, {"preset": "tuned", "label_epochs": 2, "threshold": 0.2, "heads": 2}]
+)
 def test_scan_keeps_a_clusterers_promises(tmp_path, settings):
     check_clusterer("scan", tmp_path, **settings)

@@ -30,10 +30,15 @@ from .view import ViewName, choose_view
 SOMEWHAT = 0.95  # of the clusters: where fewer would be as uneven, a prior may be what was wrong
 
 
+TUNED: Mapping[str, Any] = {
+    "neighbours": 20, "heads": 1, "tune_encoder": True, "least_steps": 650, "lr": 1e-4,
+}  # fmt: skip
+
+
 @dataclass(frozen=True)
 class SCANConfig:
-    neighbours: int = setting(20, "nearest samples that should share a sample's cluster", low=1)
-    heads: int = setting(1, "heads trained side by side; the one of the least held-out loss stays", low=1)
+    neighbours: int = setting(10, "nearest samples that should share a sample's cluster", low=1)
+    heads: int = setting(5, "heads trained side by side; the one of the least held-out loss stays", low=1)
     entropy: float = setting(5.0, "weight of the term that uses all clusters", low=0)
     prior: PriorName = setting(
         "auto",
@@ -41,11 +46,11 @@ class SCANConfig:
         "begin; auto: estimated where they are far from even",
     )
     view: ViewName = setting(
-        "auto",
+        "none",
         "distortion of samples and neighbours: none, the encoder's, strong; auto: the encoder's if any",
     )
     flip: bool = setting(True, "strong and weak views exchange left and right; not for digits and letters")
-    tune_encoder: bool = setting(True, "train the encoder along with the heads")
+    tune_encoder: bool = setting(False, "train the encoder along with the heads")
     draws: int = setting(8, "distortions of each sample whose codes a frozen encoder gives once", low=1)
     held_out: float = setting(
         0.1, "share of the samples that the epoch and the head are chosen by, without labels", low=0, high=0.5
@@ -56,14 +61,14 @@ class SCANConfig:
         "some minutes",
         low=1,
     )
-    least_steps: int = setting(650, "fewest steps of scan, if epochs is none", low=1)
+    least_steps: int = setting(800, "fewest steps of scan, if epochs is none", low=1)
     batch_size: int = setting(128, "samples in a batch", low=2)
     optimizer: OptimizerName = setting("adam", "optimiser of both stages")
-    lr: float = setting(1e-4, "learning rate", low=0)
+    lr: float = setting(3e-3, "learning rate", low=0)
     weight_decay: float = setting(1e-4, "weight decay of both stages", low=0)
     momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
     label_epochs: int | None = setting(
-        None, "epochs of self-labelling, 0 to leave it out; none: 200, at most some minutes", low=0
+        0, "epochs of self-labelling, 0 to leave it out; none: 200, at most some minutes", low=0
     )
     label_view: ViewName = setting(
         "auto", "distortion that confident samples are learned through; auto: strong for images"
@@ -75,18 +80,12 @@ class SCANConfig:
         0.0, "self-labelling ends with a moving average of the weights of this decay; 0: none", low=0, high=1
     )
 
-    # Van Gansbeke et al. 2020, supplement A; quick: a frozen encoder and one dense layer on it
+    # quick, the default: a frozen encoder and one dense layer on it; the others: Van Gansbeke et al. 2020,
+    # supplement A, tuned with the encoder's own views and a lower threshold
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "paper": {"view": "strong", "threshold": 0.99},
-        "quick": {
-            "tune_encoder": False,
-            "view": "none",
-            "heads": 5,
-            "lr": 3e-3,
-            "least_steps": 800,
-            "label_epochs": 0,
-            "neighbours": 10,
-        },
+        "quick": {},
+        "tuned": {**TUNED, "view": "auto", "label_epochs": None},
+        "paper": {**TUNED, "view": "strong", "threshold": 0.99, "epochs": 50, "label_epochs": 200},
     }
 
 
