@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
@@ -17,7 +17,9 @@ from .health import moved
 from .inference import evaluating
 from .interfaces import Clusterer, Encoder
 from .referee import Agreement, Referee, embed_at, lost_clusters
-from .run import Run
+
+if TYPE_CHECKING:
+    from .run import Run
 
 KEPT = "kept.pt"  # the file in a stage's folder with the best state so far
 FALL = 0.05  # of the agreement, in both spaces, that counts as worse at the end
@@ -81,12 +83,12 @@ class Worse:
 
 
 class Guard(Extension):
-    """Keeps the best state of a refinement, which ``settle`` puts back where it ended worse than its start.
+    """Keeps the best state of a refinement, which is put back where it ended worse than its start.
 
     Worse: clusters are lost, or the referee's agreement fell by more than ``FALL`` in both spaces. Best:
     the greatest agreement, a mean of both, of states that lost none; the start is one of them.
     ``stop`` is a trigger for ``Run.train``: clusters are lost, or less than ``HELD`` of the agreement is
-    left in both spaces.
+    left in both spaces. ``worse`` is, after ``Run.train``, what was found and done; None where all is well.
 
     start: None for the models as they are when the training begins.
     """
@@ -112,6 +114,7 @@ class Guard(Extension):
         self.kept: int | None = None
         self.churn, self.looked = 0.0, 0
         self.tripped = False
+        self.worse: Worse | None = None
 
     def initialize(self, trainer: Trainer) -> None:
         if self.start is None:
@@ -139,9 +142,9 @@ class Guard(Extension):
             self._keep(trainer, now, _weights(trainer), trainer.iteration)
 
     def settle(self, trainer: Trainer) -> Worse | None:
-        """Judge the models as the training left them, and put the best state back where they are worse.
+        """Judge the models as all extensions left them, and put the best state back where they are worse.
 
-        What was found; None where all is well. The same when a finished training is looked at again.
+        ``Run.train`` calls it, also of a training that was finished before: it finds the same.
         """
         before, now, lost = self._judge(self.look())
         fell = min(before.input - now.input, before.codes - now.codes) > FALL
@@ -153,7 +156,7 @@ class Guard(Extension):
             for name, model in trainer.updater.models.items():
                 model.load_state_dict(state["models"][name])
         assert self.start is not None
-        return Worse(
+        self.worse = Worse(
             clusters=int((self.start.labels.bincount() > 0).sum()),
             lost=lost,
             start=before,
@@ -165,6 +168,7 @@ class Guard(Extension):
             churn=self.churn,
             looked=self.looked,
         )
+        return self.worse
 
     def _judge(self, labels: Tensor) -> tuple[Agreement, Agreement, int]:
         """The agreement at the start and of ``labels``, and the clusters lost."""

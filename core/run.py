@@ -18,6 +18,7 @@ from .engine import Batches, Trainer, Updater, checkpoint
 from .engine.extensions import ConsoleProgress, Log, Snapshot
 from .engine.trigger import When
 from .files import write_json
+from .guard import Guard
 from .length import batch_size, whole_epochs
 from .registry import Registry, installed
 
@@ -131,6 +132,8 @@ class Run:
     ) -> Trainer:
         """Train a stage to its stop, from its snapshot where there is one; then look whether it is well.
 
+        Where a Guard among the extensions takes it back, the models are as they were at their best.
+
         stage: the name of its folder. extensions: beyond log, progress and snapshot, which every
         stage has; each with its own trigger. falling: whether the loss is of one target all along, so that
         it is ill if it ends above its start.
@@ -147,7 +150,9 @@ class Run:
         (self.registry or installed()).hook.deepclust_extend_trainer(trainer=trainer)
         trainer.resume()
         trainer.run()
-        self.say(look_at_stage(trainer, falling=falling))
+        taken_back = [e.settle(trainer) for e in extensions if isinstance(e, Guard)]
+        if not any(taken_back):  # else what was trained is gone
+            self.say(look_at_stage(trainer, falling=falling))
         return trainer
 
     def say(self, findings: Sequence[Finding]) -> None:

@@ -332,12 +332,25 @@ def test_a_sound_refinement_is_left_alone_and_logged(tmp_path, name):
 
 
 def test_vanished_clusters_are_no_convergence(tmp_path):
-    """A large step makes all codes equal at once: no label ever changes again."""
+    """From the first step on all samples are in one cluster, and no label ever changes again."""
+    cls = installed().load("clusterer", "dec")
+
+    class Vanishing(cls):
+        vanished = False
+
+        def loss(self, encoder, batch, p):
+            self.vanished = True
+            return super().loss(encoder, batch, p)
+
+        def forward(self, z):
+            q = super().forward(z)
+            return torch.eye(3)[torch.zeros(len(z), dtype=torch.int64)] if self.vanished else q
+
     data, _ = groups()
-    refined(tmp_path, "dec", data, lr=50.0, batch_size=32, epochs=10, tol=0.5)
+    Vanishing(build(cls.Config, {"batch_size": 32}, "clusterer"), 3).fit(small(), data, quiet(tmp_path))
     state = checkpoint.load(tmp_path / "refine" / "snapshot.pt")
-    assert "labels changed" not in state["stop_reason"]
     assert state["stop_reason"] == "clusters were lost or neighbours parted"
+    assert "lost 2 of 3 clusters" in (tmp_path / "notices.json").read_text()
 
 
 @pytest.mark.parametrize("kill", [2, 7, 8])

@@ -125,8 +125,8 @@ class DEC(Clusterer):
         if c.schedule == "cosine":
             extensions.append(LearningRate(cosine()))
         stops = [length, guard.stop, target.stop]
-        trainer = run.train("refine", updater, stops, extensions, falling=False)
-        if worse := guard.settle(trainer):
+        run.train("refine", updater, stops, extensions, falling=False)
+        if worse := guard.worse:
             said = worse.say(name, f"{c.init} on the codes")
             run.notice(f"{said} {self._remedy(worse)}", ill=worse.ill)
         return self

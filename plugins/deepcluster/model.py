@@ -200,8 +200,8 @@ class DeepCluster(Clusterer):
         )  # fmt: skip
         most = affordable_steps(encoder, data.slice(0, 2), c.batch_size)
         length = run.length(c.epochs, batches, usual=30, least=c.least_steps, most=most)
-        trainer = run.train(stage, updater, length, extensions)
-        return guard.settle(trainer) if guard is not None else None
+        run.train(stage, updater, length, extensions)
+        return None if guard is None else guard.worse
 
     def loss(self, encoder: Encoder, batch: Batch, lesson: Lesson) -> Tensor:
         """Cross-entropy between the lesson's rows of the batch and the head's on distorted samples."""

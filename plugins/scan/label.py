@@ -66,8 +66,8 @@ def label_again(
     if c.average:
         extensions.append(Average(c.average))
     stops = [length, guard.stop]
-    trainer = run.train("label", updater, stops, extensions, falling=False)
-    if worse := guard.settle(trainer):
+    run.train("label", updater, stops, extensions, falling=False)
+    if worse := guard.worse:
         run.notice(
             f"{worse.say('Self-labelling', 'scan')} A lower clusterer.threshold teaches more samples of "
             "each, another clusterer.label_view distorts less; clusterer.label_epochs=0 leaves the stage out."

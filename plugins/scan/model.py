@@ -242,7 +242,7 @@ class SCAN(Clusterer):
         extensions = [held_out, best, guard, Monitor(encoder, self, data, run.autocast)]
         trainer = run.train("scan", updater, length, extensions)
         self.unsupervised_loss = best.best
-        worse = guard.settle(trainer)
+        worse = guard.worse
         if worse is None:
             return False
         self.unsupervised_loss = held_out.loss()
