@@ -295,7 +295,7 @@ def test_a_saved_model_sorts_new_samples_as_it_did(tmp_path):
     assert outcome.scores["clustering"]["accuracy"] > 0.95
     assert outcome.scores["clustering"]["test_accuracy"] > 0.95
     model = bundle.load(tmp_path / "run", torch.device("cpu"))
-    _, placed = model.predict(Data(torch.from_numpy(x), "x", prepared=model.preparation))
+    _, placed = model.predict(Data(torch.from_numpy(x), "x").prepared_as(model.preparation))
     rows = (tmp_path / "run" / "labels.csv").read_text().splitlines()
     column = rows[0].split(",").index("cluster")
     assert [int(row.split(",")[column]) for row in rows[1:]] == placed.labels.tolist()
