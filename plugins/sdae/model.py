@@ -157,7 +157,10 @@ class SDAE(Encoder):
         Stages ``layer0``, ``layer1``, ... and ``finetune``.
         """
         c = self.config
-        self.inputs.fit(data, centre=c.inputs == "standard")
+        if c.inputs == "standard":
+            self.inputs.fit(data)
+        else:
+            self.inputs.deviation.fill_(max(data.mean_square(), 1e-12) ** 0.5)
         if c.layer_iterations or c.layer_epochs != 0:
             for i in range(len(self.encoders)):
                 self._pretrain(i, data, run)
