@@ -120,8 +120,8 @@ class Classifier(Encoder):
     """An encoder of images that is trained through a ``head`` on its codes.
 
     A subclass names itself in ``name``, sets ``latent_dim`` and ``head`` in ``__init__``, standardises
-    samples through ``inputs`` in ``forward``, and calls ``learn_classes`` in ``fit``; its config has
-    ``shift`` and ``rotation``.
+    samples through ``inputs`` in ``forward``, and calls ``learn_classes`` in ``fit``, which fits ``inputs``
+    too unless ``learns_scale`` is off; its config has ``shift`` and ``rotation``.
     """
 
     name: ClassVar[str]
@@ -136,6 +136,7 @@ class Classifier(Encoder):
             )
         self.config, self.shape = config, shape
         self.inputs = Standardise(shape)
+        self.learns_scale = True
 
     def logits(self, x: Tensor) -> Tensor:
         """The classes' logits (B, classes) of samples (B, *shape); no classes before training."""
@@ -175,6 +176,8 @@ class Classifier(Encoder):
                 "encoder.keep_best chooses by the validation loss: set encoder.validation above 0, say 0.1."
             )
         seen, held = known.split(validation, run.seed_for("train/validation"))
+        if self.learns_scale:
+            self.inputs.fit(seen)
         self.train()
 
         def loss(batch: Batch) -> Tensor:

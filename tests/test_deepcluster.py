@@ -151,7 +151,7 @@ def test_without_tuning_the_encoder_keeps_its_bits_and_its_mode(tmp_path):
 
 def test_rounds_of_groups_come_before_one_of_clusters(tmp_path):
     x, truth = clouds((50, 50, 50))
-    encoder, clusterer = fitted(tmp_path, x, 3, rounds=3, groups=9, whiten=True)
+    encoder, clusterer = fitted(tmp_path, x, 3, rounds=3, groups=9)
     sizes = []
     for i in range(3):
         state = checkpoint.load(tmp_path / f"round{i}" / "snapshot.pt")
