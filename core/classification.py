@@ -200,6 +200,7 @@ class Validation(Extension):
 
     trigger = (1, "epoch")
     priority = WRITER
+    grows = True
 
     def __init__(self, model: Classifier, held: Labelled, batch_size: int, autocast: Any) -> None:
         self.model, self.held, self.autocast = model, held, autocast

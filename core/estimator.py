@@ -165,7 +165,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         path, chosen = Path(run).expanduser(), choose_device(device)
         with kept(chosen):
             bundle = bundles.load(path, chosen)
-            request = (read_record(path) or {}).get("request", {})
+            record = read_record(path) or {}
+            request = record.get("request", {})
             encoder, clusterer = bundle.record["encoder"], bundle.record["clusterer"]
             estimator = cls(
                 encoder["name"],
@@ -173,7 +174,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 request.get("clusters", bundle.n_clusters),
                 encoder_params=encoder["settings"],
                 clusterer_params=clusterer["settings"],
-                epochs_scale=request.get("epochs_scale", 1.0),
+                epochs_scale=record.get("epochs_scale", request.get("epochs_scale", 1.0)),
                 random_state=request.get("seed"),
                 device=device,
                 precision=request.get("precision", "auto"),

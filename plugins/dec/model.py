@@ -157,6 +157,7 @@ class Target(Extension):
     """Refreshes P from the full set, in eval mode, and says how many labels changed."""
 
     priority = WRITER
+    grows = True
 
     def __init__(self, clusterer: DEC, encoder: Encoder, data: Data, run: Run) -> None:
         self.clusterer, self.encoder, self.data, self.run = clusterer, encoder, data, run

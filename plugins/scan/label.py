@@ -35,7 +35,7 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
     """
     c = clusterer.config
     before = assign(clusterer, embed(encoder, data, autocast=run.autocast))
-    if not _certain_enough(before, clusterer, run):
+    if run.leaves_out("label", not _certain_enough(before, clusterer, run)):
         return
     models = {"encoder": encoder, "clusterer": clusterer}
     weights = {name: deepcopy(model.state_dict()) for name, model in models.items()}
