@@ -22,7 +22,7 @@ from .engine.trigger import When
 from .files import write_json
 from .length import batch_size, whole_epochs
 from .registry import Registry, installed
-from .timetable import Timetable
+from .timetable import AIM, LONGEST, Timetable
 
 NOTICES = "notices.json"
 
@@ -105,7 +105,8 @@ class Run:
             return
         more = "--minutes trains longer"
         if self.timetable is not None:
-            minutes = math.ceil(self.timetable.total * usual / epochs / 60 / 5) * 5
+            longer = min(usual / epochs, LONGEST / self.epochs_scale)
+            minutes = math.ceil(self.timetable.total * longer / AIM / 60 / 5) * 5
             more = f"--minutes {minutes} trains longer"
         self.remarks.append(
             f"{self.part}: {epochs} epochs where {usual} are usual, so that it takes minutes; {more}"

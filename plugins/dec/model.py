@@ -25,7 +25,7 @@ from ...core import (
 from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer, report
 from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
 from ...core.health import Monitor
-from ...core.length import affordable_steps
+from ...core.length import BACKWARD, affordable_steps
 from .kl import kl_loss, soft_assignment, target_distribution
 
 
@@ -99,7 +99,8 @@ class DEC(Clusterer):
             self.centers.data.copy_(first.centers)
         target = Target(self, encoder, data, run)
         batches = run.batches(data, c.batch_size, "refine")
-        most = affordable_steps(encoder, data.slice(0, 2), c.batch_size)
+        refreshes = len(batches) / (BACKWARD * target.trigger[0])  # forward passes alone
+        most = affordable_steps(encoder, data.slice(0, 2), c.batch_size, passes=1 + refreshes)
         length = run.length(c.epochs, batches, usual=40, least=c.least_steps, most=most)
         updater = Updater(
             batches,

@@ -57,7 +57,8 @@ def label_again(clusterer: SCAN, encoder: Encoder, data: Data, view: View | None
         c.optimizer, parameters, c.label_lr, momentum=c.momentum, weight_decay=c.weight_decay
     )
     batches = run.batches(data, c.label_batch_size, "label")
-    most = affordable_steps(encoder, data.slice(0, 2), c.label_batch_size, passes=4 / 3)
+    # as if of two passes: one and a forward pass, and views of images as large as they came
+    most = affordable_steps(encoder, data.slice(0, 2), c.label_batch_size, passes=2)
     length = run.length(c.label_epochs, batches, usual=200, least=1, most=most)
     updater = Updater(batches, models, optimizer, loss, autocast=run.autocast)
     extensions: list[Extension] = [Monitor(encoder, clusterer, data, run.autocast)]
