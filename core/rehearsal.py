@@ -20,6 +20,7 @@ from .engine import Batch, Batches, Trainer, Updater, checkpoint
 from .engine.extensions import Extension
 from .engine.extensions.extension import as_extension
 from .engine.trigger import Interval, Limit, When, trigger_of
+from .engine.updater import Samples
 from .errors import TrainingFailed
 from .inference import embed
 from .interfaces import Clusterer, Encoder, Evaluator
@@ -196,7 +197,15 @@ class Rehearsal(Run):
         rest["results"] = sample * samples + wait * scored
         return Timetable(tuple(self.diary.stages), rest, self.epochs_scale)
 
-    def batches(self, data: Any, size: int, stage: str, *, even: bool = False) -> Batches:
+    def batches(
+        self,
+        data: Samples,
+        size: int,
+        stage: str,
+        *,
+        even: bool = False,
+        kind: Callable[[Any, int, int], Batches] = Batches,
+    ) -> Batches:
         whole = round(len(data) * self.growth)
         seed = self.seed_for(f"{stage}/batches")
         return FewBatches(data, batch_size(size, whole, even=even), seed, whole, self.largest)

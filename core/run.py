@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -15,10 +15,10 @@ from typing import Any, Literal
 import torch
 
 from .checkup import Finding, look_at_stage
-from .data import Data
 from .engine import Batches, Trainer, Updater, checkpoint
 from .engine.extensions import ConsoleProgress, Log, Snapshot
 from .engine.trigger import When
+from .engine.updater import Samples
 from .files import write_json
 from .length import batch_size, whole_epochs
 from .registry import Registry, installed
@@ -120,12 +120,21 @@ class Run:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    def batches(self, data: Data, size: int, stage: str, *, even: bool = False) -> Batches:
+    def batches(
+        self,
+        data: Samples,
+        size: int,
+        stage: str,
+        *,
+        even: bool = False,
+        kind: Callable[[Any, int, int], Batches] = Batches,
+    ) -> Batches:
         """Shuffled batches for a stage, of ``size`` samples or a quarter of them all.
 
         even: of somewhat fewer, so that an epoch's last batch is not much smaller than the others.
+        kind: makes other batches of data, size and seed.
         """
-        return Batches(data, batch_size(size, len(data), even=even), self.seed_for(f"{stage}/batches"))
+        return kind(data, batch_size(size, len(data), even=even), self.seed_for(f"{stage}/batches"))
 
     def make(self, kind: str, name: str, *arguments: Any, **settings: Any) -> Any:
         """Another component by its name, made with its config from ``settings`` and ``arguments``.
