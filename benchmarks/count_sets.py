@@ -13,6 +13,8 @@ import numpy as np
 from sklearn import datasets
 from sklearn.decomposition import PCA
 
+from deepclust import UnhealthyResult
+
 Make = Callable[[int], np.ndarray]
 
 
@@ -179,7 +181,7 @@ def sdae(name: str, make: Make, out: Path) -> Make:
         command = [sys.executable, "-m", "deepclust.cli", "run", "--data", str(data), "--encoder", "sdae"]
         command += ["--clusterer", "kmeans", "--clusters", "10", "--evaluator", "clustering", "-q"]
         command += ["--epochs-scale", "0.3", "--seed", str(seed), "--out", str(folder)]
-        if code := subprocess.run(command).returncode:
+        if (code := subprocess.run(command).returncode) not in (0, UnhealthyResult.exit_code):
             raise SystemExit(f"seed {seed} failed with exit code {code}: {' '.join(command)}")
         return np.load(folder / "embedding.npy")
 

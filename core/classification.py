@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from . import length
 from .augmentation import random_affine
 from .data import Data, Size
 from .engine import Batch, Batches, Trainer, Updater, report
@@ -22,6 +21,7 @@ from .engine.extensions import WRITER, BestSnapshot, Extension
 from .errors import InvalidData, InvalidSetting
 from .inference import evaluating
 from .interfaces import Encoder
+from .length import affordable_steps
 from .run import Run
 from .standardise import Standardise
 
@@ -185,9 +185,8 @@ class Classifier(Encoder):
             report({"accuracy": _accuracy(scores, y)})
             return F.cross_entropy(scores.float(), y)
 
-        size = length.batch_size(batch_size, len(seen))
-        batches = Batches(seen, size, run.seed_for("train/batches"))
-        most = length.affordable_steps(self, seen.data.slice(0, 2), size)
+        batches = run.batches(seen, batch_size, "train")
+        most = affordable_steps(self, seen.data.slice(0, 2), batches.size)
         stop = run.length(epochs, batches, usual=20, least=least_steps, most=most)
         updater = Updater(batches, self, optimizer, loss, autocast=run.autocast)
         more = list(extensions)
@@ -203,6 +202,7 @@ class Validation(Extension):
 
     trigger = (1, "epoch")
     priority = WRITER
+    grows = True
 
     def __init__(self, model: Classifier, held: Labelled, batch_size: int, autocast: Any) -> None:
         self.model, self.held, self.autocast = model, held, autocast

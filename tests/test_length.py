@@ -90,7 +90,8 @@ def test_a_hundred_rows_get_as_many_steps_as_many(tmp_path):
     for n in (100, 1797):
         torch.manual_seed(0)
         fit(SDAE(SDAEConfig(**small), (6,)), rows(n), tmp_path / str(n))
-        steps[n] = {stage: log_of(tmp_path / str(n) / stage)[-1]["iteration"] for stage in ("layer0", "finetune")}
+        folder = tmp_path / str(n)
+        steps[n] = {stage: log_of(folder / stage)[-1]["iteration"] for stage in ("layer0", "finetune")}
     assert steps == {100: {"layer0": 160, "finetune": 480}, 1797: {"layer0": 160, "finetune": 480}}
 
 

@@ -23,9 +23,10 @@ def draws(*shape, seed=0) -> np.ndarray:
 
 def photos(n=30) -> np.ndarray:
     """Float images (N, 3, 6, 5), whose channels differ in level and in contrast."""
-    return draws(n, 3, 6, 5) * np.array([1, 20, 0.01], "f4")[:, None, None] + np.array([5, -300, 0], "f4")[
-        :, None, None
-    ]
+    return (
+        draws(n, 3, 6, 5) * np.array([1, 20, 0.01], "f4")[:, None, None]
+        + np.array([5, -300, 0], "f4")[:, None, None]
+    )
 
 
 def test_bytes_have_each_channels_mean_and_deviation():

@@ -45,12 +45,13 @@ class Batches:
 
     def __init__(self, data: Samples, size: int, seed: int, *, shuffle: bool = True) -> None:
         self.data, self.size, self.seed, self.shuffle = data, size, seed, shuffle
+        self.n_samples = len(data)  # in an epoch
         self._epoch = -1
         self._at_home = self._on_device = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
-        whole, rest = divmod(len(self.data), self.size)
+        whole, rest = divmod(self.n_samples, self.size)
         return max(1, whole + (rest > 1 or (rest == 1 and self.size == 1)))
 
     def __getitem__(self, i: int) -> Batch:

@@ -211,7 +211,7 @@ class SDAE(Encoder):
         batches = run.batches(data, c.batch_size, stage)
         stop: When = (run.scaled(iterations), "iteration")
         if not iterations:
-            most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2)
+            most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2) // part
             least = -(-c.least_steps // part)
             stop = run.length(epochs, batches, usual=USUAL_EPOCHS // part, least=least, most=most)
         optimizer = make_optimizer(c.optimizer, model.parameters(), c.lr, momentum=c.momentum)
