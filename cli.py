@@ -125,6 +125,7 @@ def _with(options: Sequence[Any]) -> Callable[[Any], Any]:
 @click.option("--encoder", metavar="NAME", help="What maps samples to codes.  [default: by the data]")
 @click.option("--clusterer", metavar="NAME", help="What sorts codes into clusters.  [default: by the data]")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same bits.  [default: 0]")
+@click.option("--minutes", type=float, metavar="M", help="How long it may take: scales training to that.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR",
               help="The run's folder; the same command goes on there.  [default: runs/...]")  # fmt: skip
 @_with([*_SORTING, *_COMMON])

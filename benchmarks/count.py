@@ -1,10 +1,11 @@
-"""What `--clusters auto` finds where the number of clusters is known, over seeds.
+"""Is `--clusters auto` honest? What it finds, and how sure it says it is, where the number is known.
 
-Made data (blobs, and data without clusters), standardised tables of scikit-learn, and the codes that
-`deepclust run --clusterer kmeans` gives for the bundled digits and, with --data-root, for MNIST. The
-known number is compared with the choice and plays no part in it.
+Made and real data (`count_sets.py`), each over seeds. The known number is compared with the choice and
+plays no part in it; where it is 1, no choice is right. Each choice is kept below --out, and the same
+command goes on where it stopped.
 
-    python benchmarks/count.py --seeds 5 --data-root data --results benchmarks/results/count-table.json
+    python benchmarks/count.py --mnist data/mnist --features data/features/cifar10_lite0.npz \\
+        --results benchmarks/results/count-honest.json
 """
 
 from __future__ import annotations
@@ -12,145 +13,137 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import subprocess
 import sys
 import time
-from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from count_sets import Set, other_sets, tuned_sets
 from quality import machine, save
-from sklearn import datasets
 
-from deepclust import UnhealthyResult
+from deepclust.core import certainty
 from deepclust.core.count import CRITERION, choose_count
 
-Make = Callable[[int], np.ndarray]
+OUTCOMES = ("right and sure", "right and not sure", "wrong and sure", "wrong and not sure")
 
 
-def blobs(k: int, std: float) -> Make:
-    """k spherical Gaussians in 10 dimensions, centres uniform in a box of side 10."""
-    return lambda seed: datasets.make_blobs(
-        2000, 10, centers=k, cluster_std=std, center_box=(-5, 5), random_state=seed
-    )[0]
-
-
-def unequal(k: int) -> Make:
-    """k spherical Gaussians in 5 dimensions whose sizes and spreads differ."""
-
-    def make(seed: int) -> np.ndarray:
-        rng = np.random.default_rng(seed)
-        sizes = (rng.dirichlet(np.full(k, 2.0)) * 1800 + 20).astype(int)
-        centers, spreads = rng.uniform(-5, 5, (k, 5)), rng.uniform(0.4, 1.2, k)
-        return datasets.make_blobs(sizes, 5, centers=centers, cluster_std=spreads, random_state=seed)[0]
-
-    return make
-
-
-def draw(name: str, *shape: int) -> Make:
-    """Independent draws of numpy's distribution ``name``."""
-    return lambda seed: getattr(np.random.default_rng(seed), name)(size=shape)
-
-
-def table(load: Callable[[], Any]) -> Make:
-    """The standardised rows of one of scikit-learn's tables, the same for each seed."""
-    x = load().data
-    return lambda seed: (x - x.mean(axis=0)) / x.std(axis=0)
-
-
-def codes(data: str, out: Path, more: list[str]) -> Make:
-    """The codes of sdae, trained from the seed."""
-
-    def make(seed: int) -> np.ndarray:
-        folder = out / f"{data}-seed{seed}"
-        command = [sys.executable, "-m", "deepclust.cli", "run", "--data", data, "--encoder", "sdae"]
-        command += ["--clusterer", "kmeans", "--evaluator", "clustering", "--seed", str(seed)]
-        command += ["--out", str(folder), "-q", *more]
-        code = subprocess.run(command).returncode
-        if code not in (0, UnhealthyResult.exit_code):
-            raise SystemExit(f"seed {seed} failed with exit code {code}: {' '.join(command)}")
-        return np.load(folder / "embedding.npy")
-
-    return make
-
-
-def sets(out: Path, data_root: Path | None) -> dict[str, tuple[int, Make]]:
-    """The data by their names, with the known number of clusters; 1 for none."""
-    found: dict[str, tuple[int, Make]] = {}
-    for k in (2, 5, 10, 20):
-        found[f"{k} blobs, apart"] = (k, blobs(k, 1.0))
-    for k in (5, 10, 20):
-        found[f"{k} blobs, overlapping"] = (k, blobs(k, 2.5))
-    for k in (5, 10, 20):
-        found[f"{k} blobs, unequal"] = (k, unequal(k))
-    found["one Gaussian, 10 dimensions"] = (1, draw("standard_normal", 2000, 10))
-    found["uniform, 10 dimensions"] = (1, draw("uniform", 2000, 10))
-    found["uniform square"] = (1, draw("uniform", 2000, 2))
-    found["skewed (log-normal, sigma 1), 6 dimensions"] = (1, draw("lognormal", 2000, 6))
-    found["iris, rows"] = (3, table(datasets.load_iris))
-    found["wine, rows"] = (3, table(datasets.load_wine))
-    found["breast cancer, rows"] = (2, table(datasets.load_breast_cancer))
-    found["digits, codes of sdae"] = (10, codes("digits", out, []))
-    if data_root is not None:
-        more = ["--data-root", str(data_root), "--epochs-scale", "0.1"]
-        found["MNIST, codes of sdae (--epochs-scale 0.1)"] = (10, codes("mnist", out, more))
+def measure(item: Set, seed: int, low: int, high: int, kept: Path) -> dict[str, Any]:
+    """One choice and what it says of itself, from ``kept`` where it stands there."""
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text())
+        return found
+    x = np.asarray(item.make(seed), dtype=np.float32)
+    start = time.perf_counter()
+    count = choose_count(x, low, high, seed, quiet=True)
+    seconds = round(time.perf_counter() - start, 1)
+    found = {"seed": seed, "samples": len(x), "dimensions": x.shape[1], "seconds": seconds, **asdict(count)}
+    kept.write_text(json.dumps(found))
     return found
 
 
-def measure(make: Make, seed: int, low: int, high: int) -> dict[str, Any]:
-    """One choice, and what it says of itself."""
-    x = np.asarray(make(seed), dtype=np.float32)
-    start = time.perf_counter()
-    count = choose_count(x, low, high, seed, quiet=True)
-    seconds = time.perf_counter() - start
-    row = next(r for r in count.tried if r["n_clusters"] == count.n_clusters)
+def compare(run: dict[str, Any], known: int) -> dict[str, Any]:
+    """What came of one choice: without the numbers that were tried, with what each criterion says alone."""
+    tried = run["tried"]
+    row = next(t for t in tried if t["n_clusters"] == run["n_clusters"])
+    winner = max(tried, key=lambda t: (t["chosen"], t["score"]))
+    place = certainty.shown([t["gap"] for t in tried])
+    shown = None if place is None else tried[place]["n_clusters"]
+    right, sure = run["n_clusters"] == known, run["certainty"] != "not sure"
     return {
-        "seed": seed,
-        "samples": len(x),
-        "dimensions": x.shape[1],
-        "seconds": round(seconds, 1),
-        **row,
-        "won by": {int(r["n_clusters"]): r["chosen"] for r in count.tried if r["chosen"]},
-        "sure": not count.doubts,
-        "sentence": count.sure,
+        **{name: run[name] for name in ("seed", "samples", "dimensions", "seconds", "n_clusters")},
+        "outcome": f"{'right' if right else 'wrong'} and {'sure' if sure else 'not sure'}",
+        "known is named": right or known in run["alternatives"],
+        "silhouette alone": winner["n_clusters"],
+        # How it was told before: most repetitions agree, the clusters come back, and there are clusters.
+        "silhouette alone, sure": winner["chosen"] >= 16
+        and winner["stability"] >= 0.7
+        and winner["score"] - winner["reference"] >= 0.02
+        and winner["n_clusters"] != tried[-1]["n_clusters"],
+        "neighbour graph alone": shown,
+        "score": row["score"],
+        "gap": row["gap"],
+        **{name: run[name] for name in ("certainty", "alternatives", "sure")},
     }
+
+
+def tally(sets: dict[str, Any], degree: str | None = None) -> dict[str, int]:
+    """How many runs came to each outcome; only those of one degree of certainty, where it is named."""
+    runs = [r for item in sets.values() for r in item["runs"] if degree in (None, r["certainty"])]
+    return {name: sum(r["outcome"] == name for r in runs) for name in OUTCOMES}
+
+
+def summarise(sets: dict[str, Any]) -> dict[str, Any]:
+    """The outcomes of some sets, those without clusters apart, beside those of the silhouette alone."""
+    parts = {"with clusters": {n: s for n, s in sets.items() if s["known"] > 1}}
+    parts["without clusters"] = {n: s for n, s in sets.items() if s["known"] == 1}
+    summary: dict[str, Any] = {}
+    for name, part in parts.items():
+        pairs = [(r, s["known"]) for s in part.values() for r in s["runs"]]
+        alone = dict.fromkeys(OUTCOMES, 0)
+        for r, known in pairs:
+            right, sure = r["silhouette alone"] == known, r["silhouette alone, sure"]
+            alone[f"{'right' if right else 'wrong'} and {'sure' if sure else 'not sure'}"] += 1
+        summary[name] = {
+            "sets": len(part),
+            "runs": len(pairs),
+            **tally(part),
+            "known is chosen or named": sum(r["known is named"] for r, _ in pairs),
+            "by degree": {d: tally(part, d) for d in ("sure", "fairly sure", "not sure")},
+            "silhouette alone": alone,
+            "neighbour graph alone": {
+                "right": sum(r["neighbour graph alone"] == known for r, known in pairs),
+                "wrong": sum(r["neighbour graph alone"] not in (known, None) for r, known in pairs),
+                "shows no number": sum(r["neighbour graph alone"] is None for r, _ in pairs),
+            },
+        }
+    return summary
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--low", type=int, default=2)
     parser.add_argument("--high", type=int, default=30)
     parser.add_argument("--only", default="", help="regular expression: sets by their names")
-    parser.add_argument("--data-root", type=Path, help="folder of MNIST; left out without it")
+    parser.add_argument("--mnist", type=Path, help="folder of MNIST's gz files; left out without it")
+    parser.add_argument("--features", type=Path, help="npz file of CIFAR-10's features; left out without it")
     parser.add_argument("--out", type=Path, default=Path("runs/count"), help="folder of the runs")
     parser.add_argument("--results", type=Path, help="JSON file to write")
     args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    sets = {**tuned_sets(), **other_sets(args.out, args.mnist, args.features)}
     summary: dict[str, Any] = {
         "command": "python benchmarks/count.py " + " ".join(sys.argv[1:]),
         "criterion": CRITERION,
+        "thresholds": {name: value for name, value in vars(certainty).items() if name.isupper()},
+        "thresholds were chosen on": [name for name, item in sets.items() if item.tuned],
         "machine": machine(),
         "versions": {name: version(name) for name in ("deepclust", "numpy", "scikit-learn", "torch")},
         "tried": [args.low, args.high],
+        "summary": {},
         "sets": {},
     }
-    for name, (known, make) in sets(args.out, args.data_root).items():
+    done: dict[bool, dict[str, Any]] = {True: {}, False: {}}
+    for name, item in sets.items():
         if not re.search(args.only, name):
             continue
-        runs = [measure(make, seed, args.low, args.high) for seed in range(args.seeds)]
-        summary["sets"][name] = {
-            "known": known,
-            "chosen": [r["n_clusters"] for r in runs],
-            "sure": sum(r["sure"] for r in runs),
-            "repetitions that chose it": [r["chosen"] for r in runs],
-            "seconds": round(float(np.mean([r["seconds"] for r in runs])), 1),
-            "runs": runs,
-        }
-        shown = {k: v for k, v in summary["sets"][name].items() if k != "runs"}
-        print(f"{name}: {json.dumps(shown)}", flush=True)
+        stem = re.sub(r"\W+", "-", name)
+        runs = [
+            compare(measure(item, seed, args.low, args.high, args.out / f"{stem}-{seed}.json"), item.known)
+            for seed in range(args.seeds)
+        ]
+        done[item.tuned][name] = {"known": item.known, "runs": runs}
+        print(f"{name} (known: {item.known if item.known > 1 else 'none'})")
+        for r in runs:
+            print(f"    {r['outcome']}: {r['sure']}", flush=True)
+        for tuned, title in ((True, "chosen on"), (False, "not chosen on")):
+            summary["summary"][f"sets that thresholds were {title}"] = summarise(done[tuned])
+        summary["sets"] = {**done[True], **done[False]}
         save(summary, args.results)
+    print(json.dumps(summary["summary"], indent=2))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from . import length
 from .augmentation import random_affine
 from .data import Data, Size
 from .engine import Batch, Batches, Trainer, Updater, report
@@ -22,6 +21,7 @@ from .engine.extensions import WRITER, BestSnapshot, Extension
 from .errors import InvalidData, InvalidSetting
 from .inference import evaluating
 from .interfaces import Encoder
+from .length import affordable_steps
 from .run import Run
 from .standardise import Standardise
 
@@ -120,8 +120,8 @@ class Classifier(Encoder):
     """An encoder of images that is trained through a ``head`` on its codes.
 
     A subclass names itself in ``name``, sets ``latent_dim`` and ``head`` in ``__init__``, standardises
-    samples through ``inputs`` in ``forward``, and calls ``learn_classes`` in ``fit``; its config has
-    ``shift`` and ``rotation``.
+    samples through ``inputs`` in ``forward``, and calls ``learn_classes`` in ``fit``, which fits ``inputs``
+    too unless ``learns_scale`` is off; its config has ``shift`` and ``rotation``.
     """
 
     name: ClassVar[str]
@@ -136,6 +136,7 @@ class Classifier(Encoder):
             )
         self.config, self.shape = config, shape
         self.inputs = Standardise(shape)
+        self.learns_scale = True
 
     def logits(self, x: Tensor) -> Tensor:
         """The classes' logits (B, classes) of samples (B, *shape); no classes before training."""
@@ -175,6 +176,8 @@ class Classifier(Encoder):
                 "encoder.keep_best chooses by the validation loss: set encoder.validation above 0, say 0.1."
             )
         seen, held = known.split(validation, run.seed_for("train/validation"))
+        if self.learns_scale:
+            self.inputs.fit(seen)
         self.train()
 
         def loss(batch: Batch) -> Tensor:
@@ -182,9 +185,8 @@ class Classifier(Encoder):
             report({"accuracy": _accuracy(scores, y)})
             return F.cross_entropy(scores.float(), y)
 
-        size = length.batch_size(batch_size, len(seen))
-        batches = Batches(seen, size, run.seed_for("train/batches"))
-        most = length.affordable_steps(self, seen.data.slice(0, 2), size)
+        batches = run.batches(seen, batch_size, "train")
+        most = affordable_steps(self, seen.data.slice(0, 2), batches.size)
         stop = run.length(epochs, batches, usual=20, least=least_steps, most=most)
         updater = Updater(batches, self, optimizer, loss, autocast=run.autocast)
         more = list(extensions)
@@ -200,6 +202,7 @@ class Validation(Extension):
 
     trigger = (1, "epoch")
     priority = WRITER
+    grows = True
 
     def __init__(self, model: Classifier, held: Labelled, batch_size: int, autocast: Any) -> None:
         self.model, self.held, self.autocast = model, held, autocast

@@ -82,6 +82,11 @@ def comparison_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         tables = {**tables, "run": {k: v for k, v in in_file.items() if k not in own}}
     varied |= {k: v for k, v in overrides.items() if k in own and v is not None}
     base = request_from(tables, {k: v for k, v in overrides.items() if k not in own})
+    if base.minutes is not None:
+        raise InvalidSetting(
+            "minutes is for one run, and a comparison needs one length for all runs of a pair; give "
+            "--epochs-scale, which `deepclust run --minutes` finds and names."
+        )
     compared = configs.build(Compared, varied, "run")
     if isinstance(compared.seeds, int) and compared.seeds > MOST_SEEDS:
         raise InvalidSetting(

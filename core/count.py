@@ -12,8 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from .certainty import judge, shown
 from .console import phase, progress
 from .data import Data
+from .eigengap import eigengaps
 from .errors import InvalidData, TrainingFailed
 from .files import write_json
 from .inference import embed
@@ -23,18 +25,16 @@ from .run import Run
 COUNT = "clusters.json"
 POOL = 8000  # codes that are looked at, drawn at random where there are more
 AXES = 64  # principal axes that wider codes are projected on
-SCORED = 2000  # codes that a silhouette is computed on, and that two clusterings are compared on
+SCORED = 2000  # codes that a silhouette, two clusterings' agreement and the neighbour graph are of
 REPETITIONS = 20
 REFERENCES = 4  # data sets without clusters, of each kind
-RESTARTS = 3  # of each k-means
+RESTARTS = 5  # of each k-means
 PER_CLUSTER = 4  # samples that each cluster must have on average, two in each half
-MARGIN = 0.02  # of the score over that of data without clusters, below which there may be none
-AGREEING = 0.8  # share of repetitions, below which the number is not sure
-STABLE = 0.7  # adjusted Rand index, below which the clusters are not sure
 CRITERION = (
     "Mean silhouette (Rousseeuw 1987) of held-out codes: in each of "
     f"{REPETITIONS} repetitions k-means learns centres from a random half of the codes and is scored on "
-    "the other half, and the number that wins most repetitions is chosen. Stability is the mean adjusted "
+    "the other half; the number that wins most repetitions is chosen, or that which the neighbour graph "
+    "shows clearly (eigengap of its normalised Laplacian, von Luxburg 2007). Stability is the mean adjusted "
     "Rand index between the clusterings of two repetitions (Lange et al. 2004; von Luxburg 2010); the "
     "reference is the score of a Gaussian or a uniform cloud of the same extent (Tibshirani et al. 2001)."
 )
@@ -44,13 +44,16 @@ CRITERION = (
 class Count:
     """The number of clusters that was chosen, and what speaks for it.
 
-    sure: how sure that is, in a sentence with figures. doubts: what speaks against it, empty where
-    nothing does. tried: for each number of clusters its ``n_clusters``, mean ``score`` and its
-    ``deviation`` over repetitions, the ``chosen`` repetitions that it won, ``stability``, and the
-    ``reference``, what data without clusters score. range: the fewest and the most asked for.
+    certainty, alternatives, doubts, sure: see ``certainty.Certainty``, ``sure`` being its sentence.
+    tried: for each number of clusters its ``n_clusters``, mean ``score`` and its ``deviation`` over
+    repetitions, the ``chosen`` repetitions that it won, the ``lead`` of the chosen number over it in the
+    same repetition and the ``lead_deviation``, the ``gap`` of the neighbour graph, ``stability``, and
+    the ``reference``, what data without clusters score. range: the fewest and the most asked for.
     """
 
     n_clusters: int
+    certainty: str
+    alternatives: list[int]
     sure: str
     doubts: list[str]
     criterion: str
@@ -118,10 +121,14 @@ def choose_count(z: np.ndarray, low: int, high: int, seed: int, *, quiet: bool =
         scores, labels = _repeat(pool, tried, rng, advance)  # (R, K), (R, K, P)
         reference = _refer(pool, tried, rng, advance)  # (2, REFERENCES, K)
         stability = [_agreement(labels[:, j]) for j in range(len(tried))]
+        gaps = eigengaps(pool[:SCORED], most)[low - 2 :].round(3).tolist()
     winners = scores.round(6).argmax(axis=1)
     wins = np.bincount(winners, minlength=len(tried))
     mean, deviation = scores.mean(axis=0), scores.std(axis=0, ddof=1)
-    best = int(np.lexsort((-mean, -wins))[0])
+    best = shown(gaps)
+    if best is None:
+        best = int(np.lexsort((-mean, -wins))[0])
+    leads = scores[:, [best]] - scores  # (R, K)
     clouds = reference.mean(axis=1)  # (2, K)
     rows = [
         {
@@ -129,13 +136,19 @@ def choose_count(z: np.ndarray, low: int, high: int, seed: int, *, quiet: bool =
             "score": round(float(mean[j]), 4),
             "deviation": round(float(deviation[j]), 4),
             "chosen": int(wins[j]),
+            "lead": round(float(leads[:, j].mean()), 4),
+            "lead_deviation": round(float(leads[:, j].std(ddof=1)), 4),
+            "gap": gaps[j],
             "stability": round(stability[j], 4),
             "reference": round(float(clouds[:, j].max()), 4),
         }
         for j, k in enumerate(tried)
     ]
-    doubts = _doubts(rows, best, high, distinct)
-    return Count(tried[best], _sentence(rows, best, doubts), doubts, CRITERION, [low, high], rows)
+    found = judge(rows, best, len(scores), len(pool), high, distinct)
+    return Count(
+        tried[best], found.degree, found.alternatives, found.sentence, found.doubts,
+        CRITERION, [low, high], rows,
+    )  # fmt: skip
 
 
 def _check(z: np.ndarray, pool: np.ndarray) -> None:
@@ -199,14 +212,17 @@ def _fit(
     x: np.ndarray, tried: Sequence[int], rng: np.random.Generator, advance: Callable[[int], None]
 ) -> list[Any]:
     """A k-means for each number of clusters."""
-    from sklearn.cluster import KMeans
+    from sklearn.cluster import KMeans, kmeans_plusplus
 
+    # The first k of a sequence of k-means++ centres are those of k: one sequence serves all numbers.
+    draws = [int(rng.integers(2**31)) for _ in range(RESTARTS)]
+    starts = [kmeans_plusplus(x, tried[-1], random_state=draw)[0] for draw in draws]
     models = []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fewer different codes in this half than clusters
         for k in tried:
-            state = int(rng.integers(2**31))
-            models.append(KMeans(k, n_init=RESTARTS, max_iter=100, random_state=state).fit(x))
+            fitted = [KMeans(k, init=start[:k], n_init=1, max_iter=100).fit(x) for start in starts]
+            models.append(min(fitted, key=lambda model: model.inertia_))
             advance(1)
     return models
 
@@ -248,41 +264,3 @@ def _agreement(labels: np.ndarray) -> float:
 
     pairs = zip(labels, np.roll(labels, -1, axis=0), strict=True)
     return float(np.mean([adjusted_rand_score(a, b) for a, b in pairs]))
-
-
-def _doubts(rows: Sequence[dict[str, float]], best: int, high: int, distinct: int) -> list[str]:
-    """What speaks against the choice, each with what to do."""
-    row, doubts = rows[best], []
-    if row["score"] - row["reference"] < MARGIN:
-        doubts.append("it scores hardly more than data without clusters, so there may be none")
-    if row["chosen"] < AGREEING * REPETITIONS:
-        doubts.append("the repetitions disagree, so try what the others chose too")
-    if row["stability"] < STABLE:
-        doubts.append("the clusters change from repetition to repetition")
-    k = int(row["n_clusters"])
-    if len(rows) > 1 and best == len(rows) - 1 and k < distinct:
-        doubts.append(
-            f"it is the most that was tried, so try more, such as auto:2-{2 * k}"
-            if k == high
-            else "it is the most that so few samples allow"
-        )
-    if best == 0 and k > 2:
-        doubts.append("it is the fewest that was tried, so try fewer, from auto:2")
-    return doubts
-
-
-def _sentence(rows: Sequence[dict[str, float]], best: int, doubts: Sequence[str]) -> str:
-    row = rows[best]
-    text = f"{row['n_clusters']} clusters, {'but not sure' if doubts else 'fairly sure'}: "
-    text += f"{row['chosen']} of {REPETITIONS} repetitions chose it"
-    chosen = [r["n_clusters"] for r in rows if r["chosen"] and r is not row]
-    if chosen:
-        few, many = min(chosen), max(chosen)
-        text += f", the others {few}" if few == many else f", the others from {few} to {many}"
-    text += f"; score {row['score']:.2f}"
-    others = [r for r in rows if r is not row]
-    if others:
-        second = max(others, key=lambda r: r["score"])
-        text += f", against {second['score']:.2f} for the best other number ({second['n_clusters']})"
-    text += f" and {row['reference']:.2f} for data without clusters; stability {row['stability']:.2f}"
-    return "; ".join([text, *doubts]) + "."

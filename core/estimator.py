@@ -195,7 +195,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 encoder_params=encoder["settings"],
                 clusterer_params=clusterer["settings"],
                 scale=given.get("scale", "auto"),
-                epochs_scale=request.get("epochs_scale", 1.0),
+                epochs_scale=record.get("epochs_scale", request.get("epochs_scale", 1.0)),
                 random_state=request.get("seed"),
                 device=device,
                 precision=request.get("precision", "auto"),

@@ -130,6 +130,10 @@ class Evaluator(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    def seconds(self, n_samples: int) -> float:
+        """About how many seconds of a core ``evaluate`` takes, to tell users beforehand."""
+        return 0.0
+
     @abstractmethod
     def evaluate(self, result: Result) -> Mapping[str, Score]:
         """Scores by name, in the order in which they are shown; counts may be lists, matrices lists of

@@ -14,9 +14,20 @@ LARGEST_SHARE = 4  # a batch holds at most a quarter of the samples, so that an 
 SMALLEST = 16  # samples that it may hold in any case
 
 
-def batch_size(asked: int, n_samples: int) -> int:
-    """The samples in a batch: as asked, or fewer where they are a large share of all."""
-    return min(asked, max(SMALLEST, -(-n_samples // LARGEST_SHARE)))
+def batch_size(asked: int, n_samples: int, *, even: bool = False) -> int:
+    """The samples in a batch: as asked, or fewer where they are a large share of all.
+
+    even: fewer still, so that the last batch of an epoch has about as many as the others.
+    """
+    most = min(asked, max(SMALLEST, -(-n_samples // LARGEST_SHARE)))
+    return -(-n_samples // -(-n_samples // most)) if even else most
+
+
+def sample_flops(model: nn.Module, x: torch.Tensor) -> float:
+    """The operations in products of one sample's way through a model, at least 1.  x: (B, ...)"""
+    with evaluating(model), FlopCounterMode(display=False) as counter:
+        model(x)
+    return max(1.0, float(counter.get_total_flops()) / len(x))
 
 
 def affordable_steps(model: nn.Module, x: torch.Tensor, batch: int, passes: float = 1) -> int:
@@ -25,10 +36,7 @@ def affordable_steps(model: nn.Module, x: torch.Tensor, batch: int, passes: floa
     x: (B, ...) samples to count on. batch: samples in a step, each of which takes ``passes`` through the
     model, 2 for an autoencoder of which ``model(x)`` is the encoder.
     """
-    with evaluating(model), FlopCounterMode(display=False) as counter:
-        model(x)
-    sample = max(1.0, counter.get_total_flops() / len(x))
-    return max(1, int(MOST_FLOPS / (BACKWARD * passes * sample * batch)))
+    return max(1, int(MOST_FLOPS / (BACKWARD * passes * sample_flops(model, x) * batch)))
 
 
 def whole_epochs(usual: int, per_epoch: int, least: int, most: int) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .timetable import squared
+
 BUDGET = 256 * 2**20  # bytes of distances held at a time
 COLUMNS = 65536  # most codes that a block compares with
 GROUP = 32  # columns of a block of which the largest is looked at first
@@ -26,6 +28,7 @@ class Neighbours:
     distance: Tensor
 
 
+@squared()
 @torch.no_grad()
 def nearest(
     asked: Tensor, among: Tensor, n: int, *, own: Tensor | None = None, budget: int = BUDGET

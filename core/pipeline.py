@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from . import checkup, count, results
+from . import checkup, count, rehearsal, results
 from . import device as devices
 from . import folder as folders
 from . import scores as scored
@@ -87,7 +87,10 @@ def run(
         check(data)
     folder = out or Path("runs") / _default_name(plan, asked)
     precision = devices.choose_precision(request.precision, device)
-    record = {**record_of(plan, data, asked, device, precision), "said": [*data.said, choice.why]}
+    record = {
+        **record_of(plan, data, asked, device, precision),
+        "said": [*data.said, *([choice.why] if choice.why else [])],
+    }
     devices.prepare(device)
     work = Run(
         folder, request.seed, device, precision, request.epochs_scale, snapshot_seconds,
@@ -107,7 +110,7 @@ def run(
         say(f"{data.description}, {shown}, on {devices.describe(device)}, {precision}")
         if supervised:
             say(f"  encoder '{request.encoder}' learns from the labels of the samples it is trained on")
-        for line in (*data.said, *([choice.why] if choice.why else [])):
+        for line in record["said"]:
             say(f"  {line}")
         if data.skipped:
             say(f"  {len(data.skipped)} files could not be read: see '{folder / results.SKIPPED}'")
@@ -115,10 +118,13 @@ def run(
         try:
             if encoder_folder is not None:
                 _share(folder / "encoder", encoder_folder)
-            n_clusters, scores = _carry_out(plan, encoder, data.to(device), asked, evaluators, record, work)
+            data = data.to(device)
+            work = _time(plan, data, asked, evaluators, record, earlier, work)
+            n_clusters, scores = _carry_out(plan, encoder, data, asked, evaluators, record, work)
             scores["resumed"] = earlier is not None
             write_json(folder / scored.SCORES, scores)
             last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
+            record["said"] += work.remarks
             write_json(folder / folders.RECORD, {**record, "status": "finished", **last})
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
@@ -139,6 +145,46 @@ def _make_encoder(plan: Plan, data: Data, work: Run) -> Encoder:
     checkpoint.seed_everything(work.child("encoder").seed_for("weights"))
     encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape)
     return encoder.to(work.device)
+
+
+def _time(
+    plan: Plan,
+    data: Data,
+    asked: int | tuple[int, int],
+    evaluators: Mapping[str, Any],
+    record: dict[str, Any],
+    earlier: Mapping[str, Any] | None,
+    work: Run,
+) -> Run:
+    """The run with its timetable, which is said, and at the scale that fits ``minutes``.
+
+    The scale is kept in ``record``. A run that goes on has no timetable, and the scale of its beginning.
+    """
+    minutes, table = plan.request.minutes, None
+    kept = (earlier or {}).get("epochs_scale")
+    begun = any(work.folder.glob(f"*/*/{checkpoint.SNAPSHOT_NAME}"))
+    if kept is None and not begun and not (work.quiet and minutes is None):
+        with phase("measuring how long it will take"):
+            table = rehearsal.rehearse(
+                lambda: _make_encoder(plan, data, work), (plan.clusterer.cls, plan.clusterer.config),
+                asked if isinstance(asked, int) else asked[0], evaluators, data, work,
+                supervised=plan.encoder.entry.component.supervised,
+            )  # fmt: skip
+    scale = work.epochs_scale
+    if minutes is not None:
+        if table is not None:
+            table = table.fit(minutes)
+            kept = table.scale
+        if kept is None:
+            work.child("encoder").notice(
+                f"--minutes {minutes:g} changed nothing, as it could not be measured how long steps take."
+            )
+        scale = record["epochs_scale"] = kept or scale
+        write_json(work.folder / folders.RECORD, record)
+    if not work.quiet:
+        for line in rehearsal.lines(table, minutes, scale, counted=not isinstance(asked, int)):
+            print(f"  {line}", file=sys.stderr)
+    return replace(work, epochs_scale=scale, timetable=table)
 
 
 def _carry_out(
@@ -205,6 +251,9 @@ def _carry_out(
         "clusterer": round(clustered - counted, 3),
         "results": round(time.perf_counter() - clustered, 3),
     }
+    if work.timetable is not None:
+        estimated = work.timetable.seconds()
+        scores["seconds"]["estimated"] = {part: round(seconds, 3) for part, seconds in estimated.items()}
     if not isinstance(asked, int):
         scores["seconds"]["number of clusters"] = round(counted - encoded, 3)
     return n_clusters, scores
@@ -257,6 +306,7 @@ def record_of(
             "device": device.type,
             "precision": precision,
             "epochs_scale": request.epochs_scale,
+            **({} if request.minutes is None else {"minutes": request.minutes}),
         },
         "data": {
             **(plan.data.record() if plan.data is not None else {"name": request.data}),

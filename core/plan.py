@@ -37,6 +37,7 @@ class Choices:
     device: str = "auto"
     precision: Precision = "auto"
     epochs_scale: float = 1.0
+    minutes: float | None = None  # that the whole may take: lengths are scaled to it
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,14 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
     """
     if not (math.isfinite(request.epochs_scale) and request.epochs_scale > 0):
         raise InvalidSetting(f"epochs-scale is {request.epochs_scale}, but it must be above 0.")
+    if request.minutes is not None:
+        if not (math.isfinite(request.minutes) and request.minutes > 0):
+            raise InvalidSetting(f"minutes is {request.minutes:g}, but it must be above 0.")
+        if request.epochs_scale != 1:
+            raise InvalidSetting(
+                f"--minutes {request.minutes:g} and --epochs-scale {request.epochs_scale:g} both say how "
+                "long training goes; give one of them."
+            )
     if not 0 <= request.seed < 2**63:
         raise InvalidSetting(f"the seed is {request.seed}, but it must be from 0 to 2^63 - 1.")
     clusters = parse_clusters(request.clusters)
@@ -228,7 +237,7 @@ def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Req
     """A Request from a configuration file's tables and the command line's values, which win.
 
     The file's table ``run`` holds what stands outside the parts: encoder, clusterer, data,
-    evaluators, clusters, seed, device, precision, epochs_scale; each other table is a part.
+    evaluators, clusters, seed, device, precision, epochs_scale, minutes; each other table is a part.
 
     Raises UnknownName or InvalidSetting.
     """

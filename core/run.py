@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+import math
+import sys
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
 from .checkup import Finding, look_at_stage
-from .data import Data
 from .engine import Batches, Trainer, Updater, checkpoint
 from .engine.extensions import ConsoleProgress, Log, Snapshot
 from .engine.trigger import When
+from .engine.updater import Samples
 from .files import write_json
 from .guard import Guard
 from .length import batch_size, whole_epochs
 from .registry import Registry, installed
+from .timetable import AIM, LONGEST, Timetable
 
 NOTICES = "notices.json"
 
@@ -52,6 +55,7 @@ class Run:
 
     folder: of this part of the run. part: its name, such as ``"encoder"``. epochs_scale: what
     ``scaled`` multiplies lengths by. snapshot_seconds: the least time between two snapshots.
+    timetable: how long it will take, where that was measured. remarks: lines that were said of lengths.
     """
 
     folder: Path
@@ -63,11 +67,16 @@ class Run:
     quiet: bool = False
     part: str = ""
     registry: Registry | None = None
+    timetable: Timetable | None = None
+    remarks: list[str] = field(default_factory=list)
 
     def child(self, part: str) -> Run:
         """The same run one folder down: what belongs to ``part``."""
-        name = f"{self.part}/{part}" if self.part else part
-        return replace(self, folder=self.folder / part, part=name)
+        return replace(self, folder=self.folder / part, part=self.name_of(part))
+
+    def name_of(self, stage: str) -> str:
+        """How users know a stage of this part."""
+        return f"{self.part}/{stage}" if self.part else stage
 
     def seed_for(self, stage: str) -> int:
         """A seed for a stage: a function of the run's seed and the stage's name alone."""
@@ -86,8 +95,31 @@ class Run:
 
         What makes a network learn are steps: 20 epochs of 100 samples are few, of a million many.
         """
-        chosen = whole_epochs(usual, len(batches), least, most) if epochs is None else epochs
-        return (self.scaled(chosen), "epoch")
+        if epochs is not None:
+            return (self.scaled(epochs), "epoch")
+        epochs = whole_epochs(usual, self.epoch(batches), least, most)
+        if self.scaled(epochs) < usual and self.epochs_scale >= 1:
+            self._remark(self.scaled(epochs), usual)
+        return (self.scaled(epochs), "epoch")
+
+    def epoch(self, batches: Batches) -> int:
+        """The steps in an epoch of ``batches``."""
+        return len(batches)
+
+    def _remark(self, epochs: int, usual: int) -> None:
+        """Say what was cut, and what would lift it; once for each part."""
+        if any(remark.startswith(f"{self.part}: ") for remark in self.remarks):
+            return
+        more = "--minutes trains longer"
+        if self.timetable is not None:
+            longer = min(usual / epochs, LONGEST / self.epochs_scale)
+            minutes = math.ceil(self.timetable.total * longer / AIM / 60 / 5) * 5
+            more = f"--minutes {minutes} trains longer"
+        self.remarks.append(
+            f"{self.part}: {epochs} epochs where {usual} are usual, so that it takes minutes; {more}"
+        )
+        if not self.quiet:
+            print(f"  {self.remarks[-1]}", file=sys.stderr)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """The context in which models compute: bf16 autocast or none."""
@@ -95,9 +127,21 @@ class Run:
             return torch.autocast(self.device.type, torch.bfloat16)
         return nullcontext()
 
-    def batches(self, data: Data, size: int, stage: str) -> Batches:
-        """Shuffled batches for a stage, of ``size`` samples or a quarter of them all."""
-        return Batches(data, batch_size(size, len(data)), self.seed_for(f"{stage}/batches"))
+    def batches(
+        self,
+        data: Samples,
+        size: int,
+        stage: str,
+        *,
+        even: bool = False,
+        kind: Callable[[Any, int, int], Batches] = Batches,
+    ) -> Batches:
+        """Shuffled batches for a stage, of ``size`` samples or a quarter of them all.
+
+        even: of somewhat fewer, so that an epoch's last batch is not much smaller than the others.
+        kind: makes other batches of data, size and seed.
+        """
+        return kind(data, batch_size(size, len(data), even=even), self.seed_for(f"{stage}/batches"))
 
     def make(self, kind: str, name: str, *arguments: Any, **settings: Any) -> Any:
         """Another component by its name, made with its config from ``settings`` and ``arguments``.
@@ -121,6 +165,11 @@ class Run:
         """Whether a stage has a snapshot, so that ``train`` will go on instead of beginning."""
         return (self.folder / stage / checkpoint.SNAPSHOT_NAME).exists()
 
+    def leaves_out(self, stage: str, why: bool) -> bool:
+        """Whether a stage is left out for a reason that only training can give; a rehearsal, which cannot
+        know it yet, trains it all the same."""
+        return why
+
     def train(
         self,
         stage: str,
@@ -139,10 +188,11 @@ class Run:
         it is ill if it ends above its start.
         """
         checkpoint.seed_everything(self.seed_for(stage))
-        name = f"{self.part}/{stage}" if self.part else stage
+        name = self.name_of(stage)
         trainer = Trainer(updater, stop, self.folder / stage, name)
         if not self.quiet:
-            trainer.extend(ConsoleProgress())
+            later = None if self.timetable is None else self.timetable.after(name)
+            trainer.extend(ConsoleProgress(later))
         trainer.extend(Log())
         trainer.extend(Snapshot(self.snapshot_seconds))
         for extension in extensions:

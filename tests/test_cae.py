@@ -215,7 +215,7 @@ def test_the_best_epochs_weights_come_back(tmp_path):
     """At so high a rate the loss goes up again: the least is not the last."""
     data = pictures()
     settings = {
-        "lr": 0.3,
+        "lr": 0.5,
         "optimizer": "sgd",
         "momentum": 0.99,
         "schedule": "constant",

@@ -105,9 +105,10 @@ def test_one_class_is_refused(tmp_path):
 
 
 def test_no_epochs_need_no_labels(tmp_path):
-    before = make(epochs=0)
-    after = fit(make(epochs=0), labelled_pictures().seal(), tmp_path)  # a look at the truth would raise
-    assert all(torch.equal(v, after.state_dict()[k]) for k, v in before.state_dict().items())
+    before, data = make(epochs=0), labelled_pictures().seal()
+    after = fit(make(epochs=0), data, tmp_path)  # a look at the truth would raise
+    assert all(torch.equal(v, dict(after.named_parameters())[k]) for k, v in before.named_parameters())
+    assert float(after.inputs(data.x).square().mean()) == pytest.approx(1, rel=0.01)
 
 
 def test_it_learns_the_classes(tmp_path):

@@ -210,6 +210,7 @@ def test_the_labels_of_a_run_are_its_own_models(tmp_path):
         data=str(tmp_path / "blobs.npz"), clusters=3, device="cpu", precision="float32",
         evaluators=("clustering",),
         settings={
+            "data": {"scale": "none"},
             "encoder": {"hidden": "16", "latent_dim": 2, "layer_epochs": 5, "epochs": 20, "batch_size": 32},
             "clusterer": {"batch_size": 32, "epochs": 3},
         },

@@ -151,7 +151,7 @@ def test_without_tuning_the_encoder_keeps_its_bits_and_its_mode(tmp_path):
 
 def test_rounds_of_groups_come_before_one_of_clusters(tmp_path):
     x, truth = clouds((50, 50, 50))
-    encoder, clusterer = fitted(tmp_path, x, 3, rounds=3, groups=9, whiten=True)
+    encoder, clusterer = fitted(tmp_path, x, 3, rounds=3, groups=9)
     sizes = []
     for i in range(3):
         state = checkpoint.load(tmp_path / f"round{i}" / "snapshot.pt")
@@ -295,7 +295,7 @@ def test_a_saved_model_sorts_new_samples_as_it_did(tmp_path):
     assert outcome.scores["clustering"]["accuracy"] > 0.95
     assert outcome.scores["clustering"]["test_accuracy"] > 0.95
     model = bundle.load(tmp_path / "run", torch.device("cpu"))
-    _, placed = model.predict(Data(torch.from_numpy(x), "x", prepared=model.preparation))
+    _, placed = model.predict(Data(torch.from_numpy(x), "x").prepared_as(model.preparation))
     rows = (tmp_path / "run" / "labels.csv").read_text().splitlines()
     column = rows[0].split(",").index("cluster")
     assert [int(row.split(",")[column]) for row in rows[1:]] == placed.labels.tolist()

@@ -127,7 +127,11 @@ def test_what_files_say_of_themselves(runs):
     said = found[0]
     assert (said["encoder"]["name"], said["clusterer"]["name"], said["n_clusters"]) == ("sdae", "kmeans", 2)
     assert said["preparation"]["columns"] == ["a", "b", "c", "d"]
-    assert said["input"]["x"].startswith("float32 (batch, 4), each column less preparation.mean")
+    limit = said["preparation"]["limit"]
+    assert said["input"]["x"] == (
+        "float32 (batch, 4), each column less preparation.mean and divided by preparation.std, values beyond "
+        f"{limit:g} as {limit:g}"
+    )
     assert set(said["outputs"]) == {"labels", "q", "z"}
     axis = model.graph.input[0].type.tensor_type.shape.dim[0]
     assert axis.dim_param == "batch"

@@ -17,6 +17,7 @@ from deepclust.core.folder import read_record
 from deepclust.core.registry import installed
 from deepclust.core.scaling import measure, scaled
 from deepclust.core.split import hold_out
+from deepclust.plugins.report.column import describe_columns
 from made_command import deepclust as command
 
 RNG = np.random.default_rng(0)
@@ -233,6 +234,16 @@ def test_a_mean_square_and_a_range_are_those_of_what_networks_see():
         scaled(rows(np.clip(BLOBS, 0, 1))).check_range("a sigmoid gives 0 to 1.")
     with pytest.raises(InvalidData, match="standardised"):
         scaled(rows((DIGITS * 15).astype(np.uint8))).check_range("a sigmoid gives 0 to 1.")
+
+
+@pytest.mark.parametrize("x", [BLOBS * THOUSANDS, (DIGITS * 15).astype(np.uint8), BLOBS + 1e6])
+def test_the_report_speaks_in_the_users_units(x):
+    data, labels = scaled(rows(x)), np.arange(len(x)) % 3
+    found = describe_columns(data, labels, 3)
+    assert found.mean == pytest.approx(x.mean(0), rel=1e-4, abs=1e-4)
+    assert found.std == pytest.approx(x.std(0), rel=1e-3, abs=1e-5)
+    assert found.means[1] == pytest.approx(x[labels == 1].mean(0), rel=1e-4, abs=1e-4)
+    assert np.array_equal(found.values(data, np.array([7, 3])), x[[7, 3]])
 
 
 TINY = [

@@ -162,6 +162,7 @@ def test_the_papers_settings_are_a_preset():
     assert (paper.layer_iterations, paper.iterations) == (50_000, 100_000)
     assert (paper.optimizer, paper.lr, paper.momentum, paper.schedule) == ("sgd", 0.1, 0.9, "steps")
     assert (paper.noise, paper.finetune_noise, paper.weights, paper.code_scale) == (0.2, 0.0, "normal", None)
+    assert paper.inputs == "scaled"
     model = SDAE(paper, (784,))
     assert float(model.encoders[2].weight.detach().std()) == pytest.approx(0.01, rel=0.01)
     assert not model.encoders[2].bias.any()

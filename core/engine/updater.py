@@ -45,12 +45,13 @@ class Batches:
 
     def __init__(self, data: Samples, size: int, seed: int, *, shuffle: bool = True) -> None:
         self.data, self.size, self.seed, self.shuffle = data, size, seed, shuffle
+        self.n_samples = len(data)  # in an epoch
         self._epoch = -1
         self._at_home = self._on_device = torch.empty(0, dtype=torch.int64)
 
     def __len__(self) -> int:
         """The number of batches in an epoch."""
-        whole, rest = divmod(len(self.data), self.size)
+        whole, rest = divmod(self.n_samples, self.size)
         return max(1, whole + (rest > 1 or (rest == 1 and self.size == 1)))
 
     def __getitem__(self, i: int) -> Batch:
@@ -67,13 +68,13 @@ class Batches:
         return torch.randperm(n, generator=generator) if self.shuffle else torch.arange(n)
 
     def _permute(self, epoch: int) -> None:
-        order = self.order(torch.Generator().manual_seed(_mix(self.seed, epoch)))
+        order = self.order(torch.Generator().manual_seed(mix(self.seed, epoch)))
         self._at_home = order.to(self.data.x.device)
         self._on_device = order.to(self.data.device)
         self._epoch = epoch
 
 
-def _mix(seed: int, epoch: int) -> int:
+def mix(seed: int, epoch: int) -> int:
     """One 63-bit seed from two numbers (splitmix64's finaliser, Steele et al. 2014)."""
     z = (seed + 0x9E3779B97F4A7C15 * (epoch + 1)) & (2**64 - 1)
     z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & (2**64 - 1)

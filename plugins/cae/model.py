@@ -29,7 +29,8 @@ from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cos
 from ...core.length import affordable_steps
 from .noise import NoiseName, add_noise
 
-MEAN_SAMPLES = 4096  # enough to know the channels' means
+MEAN_SAMPLES = 1024  # enough to know the channels' means and the codes' scale
+MEAN_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -201,7 +202,7 @@ class CAE(Encoder):
         if c.output == "sigmoid":
             data.check_range("a sigmoid output gives 0 to 1; say -s encoder.output=linear.")
         self.inputs.fit(data)
-        self._begin_at_mean(data)
+        self._begin(data)
         optimizer = make_optimizer(c.optimizer, self.parameters(), c.lr, momentum=c.momentum)
         batches = run.batches(data, c.batch_size, "reconstruct")
         extensions: list[Extension] = [LearningRate(cosine())] if c.schedule == "cosine" else []
@@ -226,13 +227,16 @@ class CAE(Encoder):
         return F.mse_loss(y.sigmoid(), x) if c.output == "sigmoid" else F.mse_loss(y, self.inputs(x))
 
     @torch.no_grad()
-    def _begin_at_mean(self, data: Data) -> None:
-        """Let reconstructions begin near the channels' means.
+    def _begin(self, data: Data) -> None:
+        """Let codes begin with mean square 1 and reconstructions near the channels' means.
 
-        On dark images, such as MNIST's, a sigmoid that begins at 1/2 runs to 0 everywhere and stays there.
+        Pooling makes maps larger from layer to layer, and the first steps on large codes kill the decoder's
+        units. On dark images, such as MNIST's, a sigmoid that begins at 1/2 runs to 0 everywhere and stays.
         """
         index = torch.linspace(0, len(data) - 1, min(MEAN_SAMPLES, len(data))).long()
         x, last = data.batch(index), self.decoders[-1]
+        z = torch.cat([self(part) for part in x.split(MEAN_BATCH)])
+        self.code.weight.div_(z.square().mean().sqrt().clamp_min(1e-6))
         x = x if self.config.output == "sigmoid" else self.inputs(x)
         mean = x.mean(dim=(0, 2, 3))
         last.bias.copy_(mean.clamp(0.01, 0.99).logit() if self.config.output == "sigmoid" else mean)

@@ -91,8 +91,8 @@ class CNN(Classifier):
         Raises InvalidData where there are no labels.
         """
         c: CNNConfig = self.config
-        self.inputs.fit(data)
         if c.epochs == 0:
+            self.inputs.fit(data)
             return self
         known = labelled(data, self.name)
         self.head.resize(known.n_classes)

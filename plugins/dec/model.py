@@ -26,7 +26,7 @@ from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer,
 from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
 from ...core.guard import Guard, Worse, check_start
 from ...core.health import Monitor
-from ...core.length import affordable_steps
+from ...core.length import BACKWARD, affordable_steps
 from ...core.referee import Referee
 from .kl import kl_loss, soft_assignment, target_distribution
 
@@ -109,7 +109,8 @@ class DEC(Clusterer):
         referee = Referee(encoder, data, run.autocast)
         target = Target(self, encoder, data, run)
         batches = run.batches(data, c.batch_size, "refine")
-        most = affordable_steps(encoder, data.slice(0, 2), c.batch_size)
+        refreshes = len(batches) / (BACKWARD * target.trigger[0])  # forward passes alone
+        most = affordable_steps(encoder, data.slice(0, 2), c.batch_size, passes=1 + refreshes)
         length = run.length(c.epochs, batches, usual=40, least=c.least_steps, most=most)
         guard = Guard(referee, encoder, self, data, run, trigger=target.trigger)
         updater = Updater(
@@ -179,6 +180,7 @@ class Target(Extension):
     """Refreshes P from the full set, in eval mode, and says how many labels changed."""
 
     priority = WRITER
+    grows = True
 
     def __init__(self, clusterer: DEC, encoder: Encoder, data: Data, run: Run) -> None:
         self.clusterer, self.encoder, self.data, self.run = clusterer, encoder, data, run

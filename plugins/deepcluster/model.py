@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -19,7 +20,7 @@ from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import Extension, LearningRate, cosine
 from ...core.guard import Guard, Start, Weights, Worse, check_start
 from ...core.health import Monitor
-from ...core.length import affordable_steps, batch_size
+from ...core.length import affordable_steps
 from ...core.referee import Referee
 from .sampling import UniformBatches
 from .teacher import Lesson, teach, whiten
@@ -173,13 +174,8 @@ class DeepCluster(Clusterer):
                 whiten(z) if c.whiten else z, n_clusters, run.child(stage), temperature=c.temperature,
                 settings={"n_init": c.n_init},
             )  # fmt: skip
-        batches: Batches
-        if c.uniform:
-            seed = run.seed_for(f"{stage}/batches")
-            size = batch_size(c.batch_size, len(data))
-            batches = UniformBatches(data, size, seed, lambda: keeper.lesson.labels)
-        else:
-            batches = run.batches(data, c.batch_size, stage)
+        kind: Any = partial(UniformBatches, labels=lambda: keeper.lesson.labels) if c.uniform else Batches
+        batches = run.batches(data, c.batch_size, stage, kind=kind)
         models: dict[str, nn.Module] = {"clusterer": self}
         parameters = list(self.parameters())
         if c.tune_encoder:

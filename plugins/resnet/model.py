@@ -85,7 +85,7 @@ class ResNet(Classifier):
         if config.normalize == "imagenet" and channels != 3:
             raise InvalidSetting(
                 f"encoder.normalize=imagenet takes images of 3 channels, and these have {channels}; "
-                "set encoder.normalize=none."
+                "set encoder.normalize=data."
             )
         auto = config.normalize == "auto" and config.weights is not None and channels == 3
         if auto or config.normalize == "imagenet":
@@ -137,11 +137,11 @@ class ResNet(Classifier):
         there or do not fit.
         """
         c: ResNetConfig = self.config
-        if self.learns_scale:
-            self.inputs.fit(data)
         if c.weights is not None:
             weights.fit_in(self, weights.read(c.weights, c.blocks, c.bottleneck), c.weights)
         if c.epochs == 0:
+            if self.learns_scale:
+                self.inputs.fit(data)
             return self
         known = labelled(data, self.name)
         self.head.resize(known.n_classes)

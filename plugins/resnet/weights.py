@@ -49,13 +49,13 @@ def read(weights: str, blocks: tuple[int, ...], bottleneck: bool) -> dict[str, T
 
 
 def fit_in(network: nn.Module, given: Mapping[str, Tensor], weights: str) -> None:
-    """Load torchvision's tensors into all of a network but its head; torchvision's own head is left out.
+    """Load torchvision's tensors, but its head, into all of a network but its head and its samples' scale.
 
     Raises InvalidSetting for names or shapes that are not the network's.
     """
     own = network.state_dict()
     wanted = {name: value for name, value in own.items() if not name.startswith(("head.", "inputs."))}
-    given = {name: value for name, value in given.items() if not name.startswith("fc.")}
+    given = {name: value for name, value in given.items() if not name.startswith(("fc.", "inputs."))}
     counters = {n: v for n, v in wanted.items() if n.endswith("num_batches_tracked")}  # old files lack them
     full = {**counters, **given}
     wrong = sorted(n for n in full.keys() & wanted.keys() if full[n].shape != wanted[n].shape)

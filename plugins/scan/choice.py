@@ -30,6 +30,7 @@ class HeldOut(Extension):
     key: ClassVar[str] = "held_out/loss"
     trigger = (1, "epoch")
     priority = WRITER
+    grows = True
 
     def __init__(
         self,

@@ -37,7 +37,7 @@ def label_again(
     """
     c = clusterer.config
     before = assign(clusterer, embed(encoder, data, autocast=run.autocast))
-    if not _certain_enough(before, clusterer, run):
+    if run.leaves_out("label", not _certain_enough(before, clusterer, run)):
         return
     models = {"encoder": encoder, "clusterer": clusterer}
     weak = weak_view(c.flip) if len(data.shape) == 3 else None
@@ -58,7 +58,8 @@ def label_again(
         c.optimizer, parameters, c.label_lr, momentum=c.momentum, weight_decay=c.weight_decay
     )
     batches = run.batches(data, c.label_batch_size, "label")
-    most = affordable_steps(encoder, data.slice(0, 2), c.label_batch_size, passes=4 / 3)
+    # as if of two passes: one and a forward pass, and views of images as large as they came
+    most = affordable_steps(encoder, data.slice(0, 2), c.label_batch_size, passes=2)
     length = run.length(c.label_epochs, batches, usual=200, least=1, most=most)
     updater = Updater(batches, models, optimizer, loss, autocast=run.autocast)
     guard = Guard(referee, encoder, clusterer, data, run)

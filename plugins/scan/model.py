@@ -12,12 +12,12 @@ from torch import Tensor, nn
 
 from ...core import Clusterer, Data, Encoder, Run, embed, setting
 from ...core.baseline import Baseline, baseline_of
-from ...core.engine import Batch, Batches, OptimizerName, Updater, checkpoint, make_optimizer, report
+from ...core.engine import Batch, OptimizerName, Updater, checkpoint, make_optimizer, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import BestSnapshot
 from ...core.guard import Guard, Start, Worse, check_start
 from ...core.health import Monitor
-from ...core.length import affordable_steps, batch_size
+from ...core.length import affordable_steps
 from ...core.referee import Referee
 from .choice import HeldOut
 from .label import label_again
@@ -223,11 +223,8 @@ class SCAN(Clusterer):
             encoder.train()
             models["encoder"] = encoder
             parameters += encoder.parameters()
-        batches = Batches(
-            Places(torch.arange(len(mined.train), device=data.device), data.device),
-            batch_size(c.batch_size, len(mined.train)),
-            run.seed_for("scan/batches"),
-        )
+        places = Places(torch.arange(len(mined.train), device=data.device), data.device)
+        batches = run.batches(places, c.batch_size, "scan")
         most = (
             affordable_steps(encoder, data.slice(0, 2), c.batch_size, passes=2) if c.tune_encoder else 10**6
         )

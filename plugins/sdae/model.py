@@ -21,6 +21,7 @@ from .noise import mask
 INIT_SAMPLES = 4096  # enough to know a layer's scale
 USUAL_EPOCHS = 60  # of the whole stack
 LAYER_PART = 3  # a layer is trained for a third of what the whole stack is
+WIDE = 784  # values of a sample; more count as so many less each
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,9 @@ class SDAE(Encoder):
             else:
                 nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
             nn.init.zeros_(layer.bias)
+        self.gain = min(1.0, WIDE / widths[0]) if config.inputs == "standard" else 1.0
+        with torch.no_grad():
+            self.encoders[0].weight.div_(self.gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D) of samples (B, *shape)."""
@@ -141,6 +145,8 @@ class SDAE(Encoder):
         return h
 
     def _up(self, i: int, h: Tensor) -> Tensor:
+        if i == 0:
+            h = h * self.gain
         if i == len(self.encoders) - 1:  # the code: linear, and in full precision for the clusterer
             with torch.autocast(h.device.type, enabled=False):
                 code: Tensor = self.encoders[i](h.float())
@@ -157,7 +163,10 @@ class SDAE(Encoder):
         Stages ``layer0``, ``layer1``, ... and ``finetune``.
         """
         c = self.config
-        self.inputs.fit(data, centre=c.inputs == "standard")
+        if c.inputs == "standard":
+            self.inputs.fit(data)
+        else:
+            self.inputs.deviation.fill_(max(data.mean_square(), 1e-12) ** 0.5)
         if c.layer_iterations or c.layer_epochs != 0:
             for i in range(len(self.encoders)):
                 self._pretrain(i, data, run)
@@ -202,7 +211,7 @@ class SDAE(Encoder):
         batches = run.batches(data, c.batch_size, stage)
         stop: When = (run.scaled(iterations), "iteration")
         if not iterations:
-            most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2)
+            most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2) // part
             least = -(-c.least_steps // part)
             stop = run.length(epochs, batches, usual=USUAL_EPOCHS // part, least=least, most=most)
         optimizer = make_optimizer(c.optimizer, model.parameters(), c.lr, momentum=c.momentum)

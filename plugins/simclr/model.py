@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
@@ -26,7 +25,7 @@ from ...core import (
 from ...core.augmentation import random_view
 from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.extensions import LearningRate, cosine
-from ...core.length import affordable_steps, batch_size
+from ...core.length import affordable_steps
 from ...core.registry import installed
 from .loss import nt_xent
 
@@ -192,24 +191,22 @@ class SimCLR(Encoder):
             "the views of encoder 'simclr' are of images with values from 0 to 1; bring them there, or save "
             "them as bytes."
         )
-        # as equal as they can be: a last batch of few views would have few negatives and poor statistics
-        most = batch_size(c.batch_size, len(data))
-        size = math.ceil(len(data) / math.ceil(len(data) / most))
         optimizer = make_optimizer(
             c.optimizer, self.parameters(), c.lr, momentum=c.momentum, weight_decay=c.weight_decay
         )
-        batches = run.batches(data, size, "contrast")
+        # even: a last batch of few views would have few negatives and poor statistics
+        batches = run.batches(data, c.batch_size, "contrast", even=True)
         updater = Updater(batches, self, optimizer, self.loss, autocast=run.autocast)
-        affordable = affordable_steps(self, data.slice(0, 2), size, passes=2)
+        affordable = affordable_steps(self, data.slice(0, 2), batches.size, passes=2)
         length = run.length(c.epochs, batches, usual=100, least=c.least_steps, most=affordable)
         self.inputs.fit(data)
         self.train()
         run.train("contrast", updater, length, [LearningRate(cosine())])
         if c.decoder_epochs:
-            self._fit_decoder(data, size, run)
+            self._fit_decoder(data, run)
         return self
 
-    def _fit_decoder(self, data: Data, batch_size: int, run: Run) -> None:
+    def _fit_decoder(self, data: Data, run: Run) -> None:
         """Learn to reconstruct images from their codes, which stay as they are, in a stage ``decoder``."""
         c = self.config
 
@@ -219,7 +216,7 @@ class SimCLR(Encoder):
             return F.mse_loss(self.decode(z).float(), batch.x)
 
         updater = Updater(
-            run.batches(data, batch_size, "decoder"), self,
+            run.batches(data, c.batch_size, "decoder", even=True), self,
             make_optimizer("adam", self.backbone.parameters(), c.decoder_lr), loss, autocast=run.autocast,
         )  # fmt: skip
         run.train("decoder", updater, (run.scaled(c.decoder_epochs), "epoch"), [LearningRate(cosine())])

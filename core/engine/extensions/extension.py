@@ -22,6 +22,7 @@ class Extension:
 
     trigger: When = (1, "iteration")
     priority: int = READER
+    grows: bool = False  # whether a call looks at all samples, so that it takes longer the more there are
 
     @property
     def name(self) -> str:

@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 
 
 class ConsoleProgress(Extension):
-    """A rich bar on standard error where that is a terminal; in any case one line at the end."""
+    """A rich bar on standard error where that is a terminal; in any case one line at the end.
+
+    later: seconds of what comes after this training; with them the bar shows what is left of the whole.
+    """
 
     priority = READER
 
-    def __init__(self) -> None:
+    def __init__(self, later: float | None = None) -> None:
+        self.later = later
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -34,6 +38,7 @@ class ConsoleProgress(Extension):
             TextColumn("{task.completed}/{task.total}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[whole]}"),
             TextColumn("{task.fields[values]}"),
             console=Console(stderr=True),
             transient=True,
@@ -42,7 +47,7 @@ class ConsoleProgress(Extension):
         self._bar.start()
         self._task = self._bar.add_task(
             trainer.name, total=trainer.total_iterations, completed=trainer.iteration,
-            rate="", values="",
+            rate="", whole="", values="",
         )  # fmt: skip
         self._first = trainer.iteration
         self._start = trainer.seconds
@@ -52,7 +57,18 @@ class ConsoleProgress(Extension):
             seconds = trainer.seconds - self._start
             steps = (trainer.iteration - self._first) / seconds if seconds > 0 else 0.0
             rate = f"{steps:,.0f} it/s, {steps * trainer.updater.batches.size:,.0f} samples/s"
-            self._bar.update(self._task, completed=trainer.iteration, rate=rate, values=_values(trainer.line))
+            self._bar.update(
+                self._task, completed=trainer.iteration, rate=rate, whole=self._left(trainer, steps),
+                values=_values(trainer.line),
+            )  # fmt: skip
+
+    def _left(self, trainer: Trainer, steps: float) -> str:
+        """What is left of the whole, at so many steps a second."""
+        total = trainer.total_iterations
+        if self.later is None or total is None or steps == 0:
+            return ""
+        seconds = round((total - trainer.iteration) / steps + self.later)
+        return f"about {seconds // 60}:{seconds % 60:02} left in all"
 
     def finish(self, trainer: Trainer) -> None:
         self._stop()

@@ -1,0 +1,150 @@
+"""UMAP: a network whose codes keep neighbours together and others apart."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import Tensor, nn
+
+from ...core import Data, Encoder, InvalidSetting, Run, Size, embed, setting
+from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
+from ...core.engine.extensions import LearningRate, cosine
+from ...core.registry import installed
+from .edge import EdgeBatch, EdgeBatches
+from .graph import Graph, fuzzy_graph
+from .loss import cross_entropy, fit_curve
+from .points import centre_and_scale, points
+
+
+@dataclass(frozen=True)
+class UMAPConfig:
+    n_neighbours: int = setting(15, "nearest samples that a sample should stay near to", low=1)
+    min_dist: float = setting(
+        0.0, "distance below which codes are near enough; 0 packs groups tightly, for clustering", low=0
+    )
+    spread: float = setting(1.0, "distance over which nearness fades", low=1e-3)
+    latent_dim: int = setting(10, "dimensions of the code; 2 for a map", low=1)
+    backbone: str = setting(
+        "mlp", "the network: mlp is dense layers on all values; or an encoder by name, such as cae for images"
+    )
+    backbone_settings: Mapping[str, Any] = setting(
+        {}, "settings of the backbone's network; those of its own training have no effect"
+    )
+    hidden: tuple[int, ...] = setting((256, 256, 256), "mlp: widths of its hidden layers", low=1)
+    steps: int = setting(2000, "training steps", low=1)
+    batch_edges: int = setting(256, "pairs of neighbours in a step, drawn by their weight", low=2)
+    negatives: int = setting(5, "others that a sample is kept apart from, for each pair", low=1)
+    optimizer: OptimizerName = setting("adam", "optimiser")
+    lr: float = setting(3e-3, "highest learning rate", low=0)
+    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
+    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
+    weight_decay: float = setting(0.0, "weight decay", low=0)
+    code_scale: float | None = setting(
+        5.0, "root of the codes' total variance after training; none: as trained", low=0
+    )
+
+
+class UMAP(Encoder):
+    """Parametric UMAP (Sainburg, McInnes & Gentner 2021) on exact neighbours.
+
+    The fuzzy graph of the samples' nearest neighbours, as points with all their values, says which belong
+    together (McInnes et al. 2018, section 3.1). A network learns codes from its edges: the two ends of an
+    edge near each other, samples of different edges far apart. New samples go through the same network.
+
+    Samples are centred value by value and divided by one number. A backbone is any encoder, whose own
+    ``fit`` is never called, so no labels are needed for one that learns from labels; a dense layer takes
+    its code to ``latent_dim`` values.
+
+    Raises InvalidSetting for itself as backbone, and what the backbone raises.
+    """
+
+    Config: ClassVar[type[UMAPConfig]] = UMAPConfig
+    mean: Tensor  # (*shape)
+    scale: Tensor  # (), factor on centred samples
+    code_scale: Tensor  # (), factor on the codes as trained
+
+    def __init__(self, config: UMAPConfig, shape: Size) -> None:
+        super().__init__(config, shape)
+        if config.backbone == "umap":
+            raise InvalidSetting("encoder.backbone is 'umap' itself; say mlp, or name another encoder.")
+        self.config, self.latent_dim = config, config.latent_dim
+        self.register_buffer("mean", torch.zeros(shape))
+        self.register_buffer("scale", torch.ones(()))
+        self.register_buffer("code_scale", torch.ones(()))
+        if config.backbone == "mlp":
+            self.backbone, width = _dense(math.prod(shape), config.hidden)
+        else:
+            encoder: Encoder = installed().make(
+                "encoder", config.backbone, shape,
+                settings=config.backbone_settings, part="encoder.backbone_settings",
+            )  # fmt: skip
+            self.backbone, width = encoder, encoder.latent_dim
+        self.code = nn.Linear(width, config.latent_dim)
+        self._curve = fit_curve(config.min_dist, config.spread)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Codes (B, D) of samples (B, *shape)."""
+        return self._place(x) * self.code_scale
+
+    def _place(self, x: Tensor) -> Tensor:
+        """Codes as the loss takes them, in whose distances neighbours are about 1 apart."""
+        h = self.backbone((x - self.mean) * self.scale)
+        with torch.autocast(h.device.type, enabled=False):  # in full precision for the clusterer
+            code: Tensor = self.code(h.float())
+        return code
+
+    def fit(self, data: Data, run: Run) -> Self:
+        """Learn the codes in a stage ``embed``, of steps, not epochs; then scale them."""
+        c = self.config
+        mean, scale = centre_and_scale(data)
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
+        self.code_scale.fill_(1)
+        batches = EdgeBatches(
+            data, c.batch_edges, run.seed_for("embed/batches"),
+            n_edges=len(data) * c.n_neighbours // 2, graph=lambda: self._graph(data, run),
+        )  # fmt: skip
+        optimizer = make_optimizer(
+            c.optimizer, self.parameters(), c.lr, momentum=c.momentum, weight_decay=c.weight_decay
+        )
+        self.train()
+        run.train(
+            "embed",
+            Updater(batches, self, optimizer, self.loss, autocast=run.autocast),
+            (run.scaled(c.steps), "iteration"),
+            [LearningRate(cosine())] if c.schedule == "cosine" else [],
+        )
+        if c.code_scale is not None:
+            z = embed(self, data, autocast=run.autocast)
+            self.code_scale.copy_(c.code_scale / z.var(0, correction=0).sum().sqrt().clamp_min(1e-6))
+        return self
+
+    def _graph(self, data: Data, run: Run) -> Graph:
+        """The fuzzy graph: a function of the data and the run's seed."""
+        x = points(data, self.mean, self.scale, run.seed_for("projection"))
+        return fuzzy_graph(x, self.config.n_neighbours)
+
+    def loss(self, batch: Batch) -> Tensor:
+        """The cross-entropy of the edges of an EdgeBatch and of as many times ``negatives`` other pairs."""
+        assert isinstance(batch, EdgeBatch)
+        z = self._place(batch.x)
+        head, tail = z[batch.ends[0]], z[batch.ends[1]]
+        pull, push = cross_entropy(head, tail, *self._curve)
+        report({"pull": pull, "push": push})
+        return pull + self.config.negatives * push
+
+
+def _dense(width: int, hidden: tuple[int, ...]) -> tuple[nn.Module, int]:
+    """Dense layers with ReLU on flattened samples, and the last one's width."""
+    layers: list[nn.Module] = [nn.Flatten()]
+    for a, b in pairwise((width, *hidden)):
+        layer = nn.Linear(a, b)
+        nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+        nn.init.zeros_(layer.bias)
+        layers += [layer, nn.LayerNorm(b), nn.ReLU()]
+    return nn.Sequential(*layers), (width, *hidden)[-1]
