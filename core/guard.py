@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 KEPT = "kept.pt"  # the file in a stage's folder with the best state so far
 FALL = 0.05  # of the agreement, in both spaces, that counts as worse at the end
+FAINT = 0.1  # agreement at the start of a space that is too little to fall, and has no say beside the other
 HELD = 0.5  # share of the start's agreement; no refinement came back from below it in both spaces
 
 Weights = Mapping[str, Mapping[str, Tensor]]  # states by the names of the models
@@ -85,7 +86,8 @@ class Worse:
 class Guard(Extension):
     """Keeps the best state of a refinement, which is put back where it ended worse than its start.
 
-    Worse: clusters are lost, or the referee's agreement fell by more than ``FALL`` in both spaces. Best:
+    Worse: clusters are lost, or the referee's agreement fell by more than ``FALL`` in both spaces, one in
+    which the start had less than ``FAINT`` left aside. Best:
     the greatest agreement, a mean of both, of states that lost none; the start is one of them.
     ``stop`` is a trigger for ``Run.train``: clusters are lost, or less than ``HELD`` of the agreement is
     left in both spaces. ``worse`` is, after ``Run.train``, what was found and done; None where all is well.
@@ -136,8 +138,7 @@ class Guard(Extension):
             assert self.start is not None
             self.churn = moved(self.start.labels, labels, self.clusterer.n_clusters)
             self.looked = trainer.iteration
-        left = max(now.input - HELD * before.input, now.codes - HELD * before.codes)
-        self.tripped = lost > 0 or left < 0
+        self.tripped = lost > 0 or _fell(before, now, lambda start: HELD * start)
         if not lost and now.mean > self.best:
             self._keep(trainer, now, _weights(trainer), trainer.iteration)
 
@@ -147,7 +148,7 @@ class Guard(Extension):
         ``Run.train`` calls it, also of a training that was finished before: it finds the same.
         """
         before, now, lost = self._judge(self.look())
-        fell = min(before.input - now.input, before.codes - now.codes) > FALL
+        fell = _fell(before, now, lambda start: start - FALL)
         early = trainer.stop_reason == str(self.stop)
         if not (lost or fell or early):
             return None
@@ -220,6 +221,13 @@ def check_start(labels: Tensor, n_clusters: int, run: Run, what: str) -> None:
             f"more than {used}. Ask for --clusters {max(2, used)}, or take another encoder.",
             ill=True,
         )
+
+
+def _fell(before: Agreement, now: Agreement, least: Callable[[float], float]) -> bool:
+    """Whether less is left than ``least`` of the start's agreement, in every space that has a say."""
+    both = ((before.input, now.input), (before.codes, now.codes))
+    heard = [left < least(start) for start, left in both if start >= FAINT]
+    return bool(heard) and all(heard)
 
 
 def _weights(trainer: Trainer) -> Weights:

@@ -158,11 +158,11 @@ class Script(nn.Module):
         return self.script[round(self.step.item())]
 
 
-def scripted(folder, script, stop_at=None):
+def scripted(folder, script, stop_at=None, x=None, encoder=None):
     """What the guard found, the step whose weights the model has in the end, and the trainer."""
-    data, _ = groups()
+    data = groups()[0] if x is None else Data(x, "x")
     torch.manual_seed(0)
-    encoder, model = nn.Identity(), Script(script)
+    encoder, model = encoder or nn.Identity(), Script(script)
     updater = Updater(
         Batches(data, 60, 0), model, torch.optim.SGD(model.parameters(), lr=1.0), lambda batch: -model.step
     )
@@ -238,6 +238,23 @@ def test_what_dips_and_comes_back_is_left_alone(tmp_path):
     worse, step, _ = scripted(tmp_path, script)
     assert worse is None
     assert step == 3
+
+
+def test_a_space_in_which_the_start_was_no_better_than_chance_has_no_say(tmp_path):
+    groups_, truth = groups()
+    noise = 100 * torch.randn(120, 6, generator=torch.Generator().manual_seed(0))
+    x = torch.cat([groups_.x, noise], dim=1)
+    script = [torch.from_numpy(truth)] + [mixed(torch.from_numpy(truth), 0.15)] * 3
+    worse, step, _ = scripted(tmp_path / "a", script, x=x, encoder=nn.Linear(12, 6).requires_grad_(False))
+    assert worse is None, "codes of noise, too"
+
+    class First(nn.Module):
+        def forward(self, x):
+            return x[:, :6]
+
+    worse, step, _ = scripted(tmp_path / "b", script, x=x, encoder=First())
+    assert worse.start.input < 0.1
+    assert (worse.kept, worse.early, step) == (0, False, 0)
 
 
 def test_a_start_with_empty_clusters_is_said(tmp_path):
