@@ -32,6 +32,20 @@ def test_entropy_against_loops():
     assert float(entropy(torch.tensor([[50.0, 0, 0]] * 4))) == pytest.approx(0, abs=1e-5)
 
 
+def test_with_a_prior_the_entropy_is_log_k_less_the_divergence_from_it():
+    a, prior = logits(9, 4, scale=3), [0.5, 0.25, 0.15, 0.1]
+    rows = [softmax(row) for row in a.tolist()]
+    share = [sum(column) / 9 for column in zip(*rows, strict=True)]
+    divergence = sum(s * math.log(s / p) for s, p in zip(share, prior, strict=True))
+    assert float(entropy(a, torch.tensor(prior))) == pytest.approx(math.log(4) - divergence, rel=1e-5)
+    torch.testing.assert_close(entropy(a, torch.full((4,), 0.25)), entropy(a))
+    as_it_says = torch.tensor(prior).log().expand(9, 4)
+    assert float(entropy(as_it_says, torch.tensor(prior))) == pytest.approx(math.log(4), rel=1e-5)
+    two = logits(6, 3, 4)
+    each = torch.stack([entropy(two[:, i], torch.tensor(prior)) for i in range(3)])
+    assert torch.allclose(entropy(two, torch.tensor(prior)), each)
+
+
 def test_losses_of_several_heads_are_those_of_each():
     a, b = logits(6, 3, 4), logits(6, 3, 4, seed=1)
     for loss in (lambda x, y: inconsistency(x, y), lambda x, y: entropy(x)):
