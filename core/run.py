@@ -67,8 +67,8 @@ class Run:
     quiet: bool = False
     part: str = ""
     registry: Registry | None = None
-    timetable: Timetable | None = None
-    remarks: list[str] = field(default_factory=list)
+    timetable: Timetable | None = field(default=None, compare=False)
+    remarks: list[str] = field(default_factory=list, compare=False)
 
     def child(self, part: str) -> Run:
         """The same run one folder down: what belongs to ``part``."""

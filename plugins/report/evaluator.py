@@ -58,7 +58,7 @@ class Report(Evaluator):
     def seconds(self, n_samples: int) -> float:
         """Of the map, and of the page."""
         mapped = 0 if self.config.map == "none" else min(n_samples, self.config.map_samples)
-        return 0.003 * mapped + 1.5
+        return 0.003 * mapped + 2.5
 
     def evaluate(self, result: Result) -> Mapping[str, Score]:
         """Write the page; the scores say how well an encoder denoises that was trained to."""
