@@ -26,6 +26,7 @@ from .registry import Registry, installed
 from .timetable import AIM, LONGEST, Timetable
 
 NOTICES = "notices.json"
+CHECKUP = "checkup.json"  # in a stage's folder, what was found ill after it
 
 
 @dataclass(frozen=True)
@@ -202,8 +203,17 @@ class Run:
         trainer.run()
         taken_back = [e.settle(trainer) for e in extensions if isinstance(e, Guard)]
         if not any(taken_back):  # else what was trained is gone
-            self.say(look_at_stage(trainer, falling=falling))
+            self.say(self._look(trainer, falling))
         return trainer
+
+    def _look(self, trainer: Trainer, falling: bool) -> list[Finding]:
+        """What is ill, looked at once: a resumed run that finds the stage finished takes no step for it."""
+        path = trainer.out / CHECKUP
+        if path.exists():
+            return [Finding(**found) for found in json.loads(path.read_text(encoding="utf-8"))]
+        findings = look_at_stage(trainer, falling=falling)
+        write_json(path, [asdict(found) for found in findings])
+        return findings
 
     def say(self, findings: Sequence[Finding]) -> None:
         """Keep what was found ill as notices."""
