@@ -8,7 +8,8 @@ import torch
 from .neighbour import nearest
 
 NEIGHBOURS = 10
-FLOOR = 1e-3  # of the largest eigenvalue that is looked at: what is below is as good as 0
+SPECTRUM = 60  # eigenvalues that are looked at, or twice as many as are asked for
+FLOOR = 1e-3  # of the largest of them: what is below is as good as 0
 
 
 def eigengaps(z: np.ndarray, most: int) -> np.ndarray:
@@ -23,7 +24,7 @@ def eigengaps(z: np.ndarray, most: int) -> np.ndarray:
     from scipy.linalg import eigh
 
     gaps = np.zeros(most - 1)
-    n, last = len(z), min(most + 1, len(z) - 2)
+    n, last = len(z), min(max(2 * most, SPECTRUM), len(z) - 2)
     if last < 3:
         return gaps
     x = torch.from_numpy(z)
@@ -40,7 +41,7 @@ def eigengaps(z: np.ndarray, most: int) -> np.ndarray:
         graph, eigvals_only=True, subset_by_index=[n - last, n - 1], overwrite_a=True, check_finite=False
     )
     values = 1 - largest[::-1]  # ascending, (last,)
-    values = np.maximum(values, FLOOR * values[-1])
-    k = np.arange(2, last)
-    gaps[: last - 2] = values[2:] / values[1:-1] * ((k - 1) / k) ** 2
+    values = np.maximum(values, max(FLOOR * values[-1], 1e-6))
+    k = np.arange(2, min(most + 1, last))
+    gaps[: len(k)] = values[k] / values[k - 1] * ((k - 1) / k) ** 2
     return gaps

@@ -38,17 +38,17 @@ def choose(z, low, high, seed=0):
 
 @pytest.mark.parametrize(("k", "seed"), [(2, 0), (3, 1), (5, 2), (8, 3)])
 def test_blobs_are_counted(k, seed, quick):
-    found = choose(blobs(k, seed), 2, 10, seed)
+    found = choose(blobs(k, seed, n=900), 2, 10, seed)
     assert found.n_clusters == k
-    assert found.doubts == []
-    assert found.sure.startswith(f"{k} clusters, fairly sure: 5 of 5 repetitions chose it; score 0.")
+    assert (found.certainty, found.doubts, found.alternatives) == ("sure", [], [])
+    assert found.sure.startswith(f"{k} clusters, sure: 5 of 5 repetitions chose it, the next best (")
     row = found.tried[k - 2]
-    assert (row["n_clusters"], row["chosen"]) == (k, 5)
+    assert (row["n_clusters"], row["chosen"], row["lead"]) == (k, 5, 0)
     assert row["stability"] == pytest.approx(1)
     assert row["score"] > row["reference"] + 0.2
 
 
-def test_many_samples_are_drawn_from():
+def test_many_samples_are_drawn_from(quick):
     z = blobs(4, 0, n=3 * counting.POOL)
     found = choose(z, 3, 5)
     assert (found.n_clusters, found.doubts) == (4, [])
@@ -61,7 +61,7 @@ def test_data_without_clusters_are_not_sure(kind, dim, seed, quick):
     z = getattr(np.random.default_rng(seed), kind)(size=(700, dim))
     found = choose(z, 2, 6, seed)
     assert "without clusters" in found.doubts[0]
-    assert f"{found.n_clusters} clusters, but not sure: " in found.sure
+    assert f"{found.n_clusters} clusters, not sure: " in found.sure
     if dim == 8:
         assert all(row["stability"] < 0.5 for row in found.tried)
 
@@ -120,14 +120,37 @@ def test_most_repetitions_decide_not_the_mean_score(monkeypatch):
     assert [r["reference"] for r in found.tried] == pytest.approx([0.3] * 3), "the higher of the two"
 
 
-def test_disagreeing_repetitions_are_said():
-    rows = [
-        {"n_clusters": k, "score": 0.4, "deviation": 0.1, "chosen": c, "stability": 0.95, "reference": 0.1}
-        for k, c in [(2, 1), (3, 9), (4, 8), (5, 2), (6, 0)]
-    ]
-    (doubt,) = counting._doubts(rows, 1, 6, 100)
-    assert "disagree" in doubt
-    assert "9 of 20 repetitions chose it, the others from 2 to 5;" in counting._sentence(rows, 1, [doubt])
+def test_leads_are_of_the_same_repetition(monkeypatch):
+    scores = np.array([[0.2, 0.4, 0.1], [0.4, 0.6, 0.1], [0.9, 1.0, 0.7]])
+    labels = np.tile(np.arange(20) % 2, (3, 3, 1))
+    monkeypatch.setattr(counting, "_repeat", lambda *_: (scores, labels))
+    monkeypatch.setattr(counting, "_refer", lambda *_: np.zeros((2, 1, 3)))
+    rows = choose(np.random.default_rng(0).standard_normal((40, 3)), 4, 6).tried
+    assert [r["lead"] for r in rows] == pytest.approx([0.5 / 3, 0, 1.1 / 3], abs=1e-4)
+    assert [r["lead_deviation"] for r in rows] == pytest.approx([0.0577, 0, 0.1155], abs=1e-4)
+
+
+def test_what_the_neighbour_graph_shows_is_chosen_and_the_silhouette_named(quick):
+    """Three groups of three: the silhouette sees three, and nine are apart too."""
+    corners = np.array([20 * np.eye(4)[i] + 4 * np.eye(4)[j] for i in range(3) for j in range(3)])
+    z = make_blobs(900, centers=corners, cluster_std=0.7, random_state=0)[0]
+    found = choose(z, 2, 10)
+    assert (found.n_clusters, found.certainty) == (9, "not sure")
+    assert 3 in found.alternatives
+    assert "the silhouette prefers 3" in found.sure
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_blobs_that_run_into_each_other_are_not_sure(seed, quick):
+    z = make_blobs(900, centers=np.array([[0, 0], [2.2, 0], [1, 2]]), random_state=seed)[0]
+    assert choose(z, 2, 8, seed).certainty == "not sure"
+
+
+def test_a_curve_in_one_piece_is_not_sure(quick):
+    t = np.random.default_rng(0).uniform(0, np.pi, 900)
+    z = np.stack([np.cos(t), 2 * np.sin(t)], axis=1) + np.random.default_rng(1).normal(0, 0.05, (900, 2))
+    found = choose(z, 2, 8)
+    assert (found.certainty, "the neighbour graph shows no number" in found.doubts) == ("not sure", True)
 
 
 def test_duplicates_are_clusters_and_no_more_are_tried():
