@@ -45,6 +45,10 @@ class SimCLRConfig:
     side: int | None = setting(
         None, "shorter side that images are brought to for the network; none: as they are", low=4
     )
+    standardise: bool = setting(
+        True,
+        "images of mean 0 and deviation 1 for the network; not for strokes on black, whose codes part then",
+    )
     hidden: int = setting(512, "width of the projection head's hidden layer", low=1)
     projection: int = setting(128, "dimensions in which views are compared", low=2)
     temperature: float = setting(
@@ -75,6 +79,7 @@ class SimCLRConfig:
         # digits and letters: what they show depends on the side and on where strokes are, not on colour
         "digits": {
             **SMALL,
+            "standardise": False,
             "temperature": 0.5,
             "crop": 0.7,
             "flip": False,
@@ -199,7 +204,8 @@ class SimCLR(Encoder):
         updater = Updater(batches, self, optimizer, self.loss, autocast=run.autocast)
         affordable = affordable_steps(self, data.slice(0, 2), batches.size, passes=2)
         length = run.length(c.epochs, batches, usual=100, least=c.least_steps, most=affordable)
-        self.inputs.fit(data)
+        if c.standardise:
+            self.inputs.fit(data)
         self.train()
         run.train("contrast", updater, length, [LearningRate(cosine())])
         if c.decoder_epochs:
