@@ -19,6 +19,8 @@ from deepclust.core.prediction import carry_out
 from made_command import deepclust
 
 TINY = [
+    "--encoder",
+    "sdae",
     "--evaluator",
     "clustering",
     "--epochs-scale",
