@@ -306,7 +306,6 @@ def predict(
     """
     from .core import config as configs
     from .core import prediction, sorting
-    from .core.console import tell
     from .core.interfaces import Place
 
     predicted = prediction.carry_out(
@@ -316,7 +315,6 @@ def predict(
     )  # fmt: skip
     if not quiet:
         prediction.show(predicted, out)
-    tell(predicted.data.notices, quiet=quiet)
 
 
 @main.command()

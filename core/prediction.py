@@ -183,8 +183,6 @@ def show(prediction: Prediction, labels: Path | None) -> None:
         console.print(
             f"{skipped} files could not be read{where}", highlight=False, markup=False, soft_wrap=True
         )
-    for notice in prediction.data.notices:
-        console.print(f"Note: {notice}", highlight=False, markup=False, soft_wrap=True)
     last = (
         f"The labels are in {labels}" if labels is not None else "-o labels.csv writes the labels to a file."
     )

@@ -14,6 +14,7 @@ from deepclust.core.folder import locked
 from deepclust.core.registry import installed
 
 TINY = [
+    "--encoder", "sdae",
     "--evaluator", "clustering", "--device", "cpu", "--precision", "float32", "--clusterer", "kmeans", "-q",
     "-s", "encoder.layer_epochs=1", "-s", "encoder.epochs=1", "-s", "encoder.hidden=8",
     "-s", "encoder.latent_dim=2", "-s", "clusterer.n_init=1",

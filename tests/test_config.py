@@ -217,7 +217,7 @@ def test_defaults_then_file_then_options():
     }
     options = {"seed": 9, "encoder": None, "settings": {"encoder": {"epochs": "4"}, "data": {"x": "z"}}}
     request = request_from(tables, options)
-    assert (request.encoder, request.seed, request.clusterer, request.epochs_scale) == ("cae", 9, "dec", 1.0)
+    assert (request.encoder, request.seed, request.clusterer, request.epochs_scale) == ("cae", 9, "auto", 1.0)
     assert request.evaluators == ("clustering",)
     assert request.settings == {"encoder": {"epochs": "4", "lr": 0.1}, "data": {"x": "z"}}
     assert tables["encoder"] == {"epochs": 3, "lr": 0.1}, "the file's tables are not changed"

@@ -279,6 +279,7 @@ def test_settle_counts_anew_where_the_file_is_damaged(settled, change):
 
 
 TINY = [
+    "--encoder", "sdae",
     "--evaluator", "clustering", "--device", "cpu", "--precision", "float32", "--clusterer", "kmeans",
     "-s", "encoder.layer_epochs=1", "-s", "encoder.epochs=1", "-s", "encoder.hidden=8",
     "-s", "encoder.latent_dim=2", "-s", "clusterer.n_init=1",

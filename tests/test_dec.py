@@ -207,7 +207,7 @@ def test_the_labels_of_a_run_are_its_own_models(tmp_path):
     x, truth = blobs()
     np.savez(tmp_path / "blobs.npz", x=x, y=truth)
     request = Request(
-        data=str(tmp_path / "blobs.npz"), clusters=3, device="cpu", precision="float32",
+        "sdae", "dec", data=str(tmp_path / "blobs.npz"), clusters=3, device="cpu", precision="float32",
         evaluators=("clustering",),
         settings={
             "data": {"scale": "none"},

@@ -21,6 +21,8 @@ from made_command import deepclust
 CPU = torch.device("cpu")
 CLUSTERERS = ("kmeans", "dec", "idec")
 TINY = [
+    "--encoder",
+    "sdae",
     "--evaluator",
     "clustering",
     "--epochs-scale",

@@ -14,6 +14,7 @@ from made_photo import RNG, load, noise, photos, save
 pytestmark = pytest.mark.usefixtures("photo_folder")
 
 TINY = [
+    "--encoder", "sdae",
     "--evaluator", "clustering", "--device", "cpu", "--precision", "float32",
     "--clusterer", "kmeans", "--clusters", "2",
     "-s", "encoder.layer_epochs=1", "-s", "encoder.epochs=1", "-s", "encoder.hidden=8",

@@ -19,6 +19,8 @@ from deepclust.core.prediction import carry_out
 from made_command import deepclust
 
 TINY = [
+    "--encoder",
+    "sdae",
     "--evaluator",
     "clustering",
     "--epochs-scale",
@@ -162,7 +164,8 @@ def test_the_numbers_are_those_of_the_formulas(place):
         weights = {k: file.get_tensor(k).astype(float) for k in file.keys()}  # noqa: SIM118
         preparation = json.loads(file.metadata()["deepclust"])["preparation"]
     h = (np.load(place / "rows.npy").astype(float) - preparation["mean"]) / preparation["std"]
-    h = h * weights["encoder.scale"]
+    h = (h - weights["encoder.inputs.mean"]) / weights["encoder.inputs.deviation"]
+    assert np.abs(h).max() < weights["encoder.inputs.limit"]
     h = np.maximum(h @ weights["encoder.encoders.0.weight"].T + weights["encoder.encoders.0.bias"], 0)
     z = h @ weights["encoder.encoders.1.weight"].T + weights["encoder.encoders.1.bias"]
     squares = ((z[:, None] - centers) ** 2).sum(2)
@@ -237,7 +240,7 @@ BAD = {
                   "was made with encoder 'sdaf' of far-plugin 9.1: there is no encoder 'sdaf'; did you mean"),
     "other settings": (lambda p: changed(p, of_another("encoder", "settings", {"depth": 3})),
                        ["changed.safetensors", X], "of far-plugin 9.1, whose settings are not those of"),
-    "other weights": (lambda p: changed(p, lambda r, t: t.pop("encoder.scale") and None),
+    "other weights": (lambda p: changed(p, lambda r, t: t.pop("encoder.inputs.limit") and None),
                       ["changed.safetensors", X], "does not fit the weights in 'changed.safetensors'"),
     "another preparation": (lambda p: changed(p, lambda r, t: r["preparation"].update(tokens=1)),
                             ["changed.safetensors", X], "was written by another version of deepclust"),

@@ -82,7 +82,7 @@ KILLS = [
     ("encoder/layer0", 2),
     ("encoder/finetune", 3),
     ("clusterer/refine", 1),
-    ("clusterer/refine", 6),
+    ("clusterer/refine", 3),
 ]
 MORE_KILLS = [("encoder/layer2", 1), ("encoder/finetune", 1), ("encoder/finetune", 5), *KILLS[2:]]
 

@@ -247,6 +247,7 @@ def test_the_report_speaks_in_the_users_units(x):
 
 
 TINY = [
+    "--encoder", "sdae",
     "--evaluator", "clustering", "--epochs-scale", "0.05", "--device", "cpu", "--clusterer", "kmeans",
     "--clusters", "3", "-q", "-s", "encoder.hidden=16", "-s", "encoder.latent_dim=3",
 ]  # fmt: skip

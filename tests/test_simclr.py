@@ -163,7 +163,7 @@ def test_batches_are_as_equal_as_they_can_be(tmp_path, monkeypatch):
     real = SimCLR.loss
     monkeypatch.setattr(SimCLR, "loss", lambda self, batch: sizes.append(len(batch.x)) or real(self, batch))
     fit(make(batch_size=16, epochs=1), pictures(35), tmp_path)
-    assert sizes == [12, 12, 11]
+    assert sizes[:3] == [12, 12, 11]  # then a batch that is looked at
 
 
 def test_similarities_in_pieces_train_the_same_network(tmp_path):
@@ -288,7 +288,8 @@ def test_idec_takes_it_with_a_decoder_and_is_refused_without(tmp_path):
 
 COMMAND = [
     "run", "--encoder", "simclr", "--clusterer", "kmeans", "--evaluator", "clustering",
-    "--device", "cpu", "-q", "-s", "clusterer.n_init=2", "-s", "encoder.backbone_settings.blocks=1",
+    "--device", "cpu", "-q", "-s", "clusterer.n_init=2", "-s", "encoder.backbone=resnet",
+    "-s", "encoder.backbone_settings.blocks=1",
 ]  # fmt: skip
 
 

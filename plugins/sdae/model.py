@@ -128,7 +128,9 @@ class SDAE(Encoder):
 
     def augment(self, x: Tensor) -> Tensor:
         """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
-        return random_affine(x, self.config.shift, self.config.rotation) if len(self.shape) == 3 else x
+        if len(self.shape) != 3:
+            return x
+        return random_affine(x, self.config.shift, self.config.rotation, padding="border")
 
     def _see(self, x: Tensor) -> Tensor:
         """Standardised samples (B, d) of samples (B, *shape)."""
