@@ -273,7 +273,8 @@ def test_a_start_with_empty_clusters_is_said(tmp_path):
 def test_the_baseline_as_a_layer_has_the_nearest_centres_and_is_made_once(tmp_path, monkeypatch):
     data, _ = groups(spread=2.0)
     encoder = small()
-    baseline = baseline_of(encoder, data, 3, quiet(tmp_path))
+    referee = Referee(encoder, data)
+    baseline = baseline_of(encoder, data, 3, quiet(tmp_path), referee)
     z = embed(encoder, data)
     distances = ((z[:, None] - baseline.centers) ** 2).sum(2)
     mean, factor = z.mean(0) + 1, torch.tensor(0.7)
@@ -283,7 +284,27 @@ def test_the_baseline_as_a_layer_has_the_nearest_centres_and_is_made_once(tmp_pa
     assert torch.equal(q.argmax(1), baseline.labels)
     assert baseline.shares.sum() == pytest.approx(1)
     monkeypatch.setattr(installed().load("clusterer", "kmeans"), "fit", None)
-    assert torch.equal(baseline_of(encoder, data, 3, quiet(tmp_path)).centers, baseline.centers)
+    assert torch.equal(baseline_of(encoder, data, 3, quiet(tmp_path), referee).centers, baseline.centers)
+
+
+def test_of_restarts_nearly_as_good_the_one_that_parts_no_neighbours_counts(tmp_path, monkeypatch):
+    """A large cloud and two small ones that are near each other: the least inertia cuts the large one."""
+    rng = np.random.default_rng(0)
+    places, sizes, spreads = [[0, 0], [8, 1.5], [8, -1.5]], [150, 20, 20], [1, 0.3, 0.3]
+    clouds = [
+        np.pad(place, (0, 4)) + spread * rng.normal(size=(size, 6))
+        for place, size, spread in zip(places, sizes, spreads, strict=True)
+    ]
+    data = Data(torch.from_numpy(np.concatenate(clouds).astype(np.float32)), "clouds")
+    encoder, found = nn.Identity(), {}
+    for nearly in (1.0, 1.2):
+        monkeypatch.setattr("deepclust.core.baseline.NEARLY", nearly)
+        run, referee = quiet(tmp_path / str(nearly)), Referee(encoder, data)
+        found[nearly] = baseline_of(encoder, data, 3, run, referee)
+    assert found[1.0].spread < found[1.2].spread < 1.2 * found[1.0].spread
+    sizes = [sorted((made.shares * 190).round().int().tolist()) for made in found.values()]
+    assert sizes[0][0] == 40
+    assert sizes[1] == [20, 20, 150]
 
 
 # refinements that collapse

@@ -105,9 +105,9 @@ class DeepCluster(Clusterer):
         self._view = None
         if self._distorts:
             self._view = random_view(crop=c.crop, flip=c.flip, jitter=c.jitter, grey=c.grey)
-        baseline = baseline_of(encoder, data, self.n_clusters, run, n_init=c.n_init)
-        check_start(baseline.labels, self.n_clusters, run, "deepcluster")
         referee = Referee(encoder, data, run.autocast)
+        baseline = baseline_of(encoder, data, self.n_clusters, run, referee)
+        check_start(baseline.labels, self.n_clusters, run, "deepcluster")
         start, came = self._begin(encoder, data, baseline, referee, run), "k-means on the codes"
         for i in range(c.rounds):
             last = i == c.rounds - 1

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from ...core import Data, Encoder, Run, Size
+from ...core import Data, Run
+from ...core.baseline import Given
 
 
 class Lesson(NamedTuple):
@@ -16,22 +17,6 @@ class Lesson(NamedTuple):
 
     labels: Tensor
     targets: Tensor | None
-
-
-class Given(Encoder):
-    """An encoder of rows that are codes already."""
-
-    def __init__(self, config: Any, shape: Size) -> None:
-        super().__init__(config, shape)
-        self.latent_dim = shape[0]
-
-    def fit(self, data: Data, run: Run) -> Self:
-        """Nothing is to be learned."""
-        return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """The rows (B, D) themselves."""
-        return x
 
 
 def teach(

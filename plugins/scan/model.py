@@ -169,10 +169,10 @@ class SCAN(Clusterer):
         z = embed(encoder, data, autocast=run.autocast)
         mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"))
         self.neighbours = mined.table()
-        baseline = baseline_of(encoder, data, self.n_clusters, run)
+        referee = Referee(encoder, data, run.autocast)
+        baseline = baseline_of(encoder, data, self.n_clusters, run, referee)
         check_start(baseline.labels, self.n_clusters, run, "scan")
         self.prior = choose_prior(c.prior, baseline, run)
-        referee = Referee(encoder, data, run.autocast)
         seed_everything(run.seed_for("weights"))
         start = self._begin(z, baseline)
         codes: Tuned | Cached
