@@ -314,7 +314,7 @@ def test_a_run_counts_its_clusters(here, quick):
     assert labels <= set(range(kept["n_clusters"]))
     again = run("--out", "other", "-q")
     assert again.exit_code == 0
-    assert again.output == ""
+    assert not [line for line in again.output.splitlines() if not line.startswith("Note: sdae reconstructs")]
     assert Path("other/clusters.json").read_bytes() == Path("run/clusters.json").read_bytes()
     assert Path("other/labels.csv").read_bytes() == Path("run/labels.csv").read_bytes()
 
@@ -361,6 +361,6 @@ def test_a_bad_range_is_one_sentence_and_writes_nothing(here, clusters, reason):
 def test_codes_that_cannot_be_counted_end_the_run_in_one_sentence(here):
     np.save("same.npy", np.ones((60, 5), np.float32))
     result = run("-q", data="same.npy")
-    assert result.exit_code == 1
-    assert result.output.startswith("Error: the codes of all 60 samples are equal")
+    assert result.exit_code == 2
+    assert "copies of 1 distinct row" in result.output
     assert result.output.count("\n") == 1
