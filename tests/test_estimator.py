@@ -82,7 +82,8 @@ PICTURES = np.random.default_rng(5).integers(0, 256, (24, 6, 5, 3), dtype=np.uin
 def test_the_labels_are_those_of_the_command_line(places, array, clusterer, seed):
     np.save("x.npy", array)
     arguments = (
-        "run --data x.npy --encoder sdae --out run --evaluator clustering -q --device cpu --clusters 3 --epochs-scale 0.1 "
+        "run --data x.npy --encoder sdae --out run --evaluator clustering -q --device cpu "
+        "--clusters 3 --epochs-scale 0.1 "
         f"--clusterer {clusterer} --seed {seed} -s encoder.hidden=16 -s encoder.latent_dim=2"
     )
     result = CliRunner().invoke(main, arguments.split())
@@ -222,7 +223,8 @@ def test_warnings_say_what_the_command_line_says(tmp_path, collapsing):
 def test_scores_are_those_of_the_command_and_a_healthy_fit_warns_of_nothing(places):
     np.save("x.npy", X)
     arguments = (
-        "run --data x.npy --encoder sdae --out run --evaluator clustering -q --device cpu --clusters 3 --epochs-scale 0.1 "
+        "run --data x.npy --encoder sdae --out run --evaluator clustering -q --device cpu "
+        "--clusters 3 --epochs-scale 0.1 "
         "--clusterer kmeans --seed 0 -s encoder.hidden=16 -s encoder.latent_dim=2"
     )
     assert CliRunner().invoke(main, arguments.split()).exit_code == 0
