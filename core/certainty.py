@@ -46,12 +46,14 @@ def judge(
     row, k = rows[best], int(rows[best]["n_clusters"])
     rivals = sorted((r for r in rows if r is not row and _near(r)), key=lambda r: r["lead"])
     alternatives = [int(r["n_clusters"]) for r in rivals]
+    graph = shown([r["gap"] for r in rows])
+    none = row["score"] - row["reference"] < MARGIN
     doubts = []
-    if row["score"] - row["reference"] < MARGIN:
+    if none:
         doubts.append("it scores hardly more than data without clusters, so there may be none")
     if rivals:
         doubts.append(_rivalry(rivals))
-    if shown([r["gap"] for r in rows]) != best:
+    if graph != best:
         doubts.append("the neighbour graph shows no number")
     if row["stability"] < STABLE:
         doubts.append("its clusters change from repetition to repetition")
@@ -66,7 +68,11 @@ def judge(
     if samples < EACH * k and not doubts:
         doubts.append(f"{samples // k} samples for each are too few to see whether one is two")
     if doubts:
-        return Certainty("not sure", alternatives, doubts, f"{k} clusters, not sure: {'; '.join(doubts)}.")
+        said = doubts[:1] if none else doubts  # where there may be none, the rest is beside the point
+        text = f"{k} clusters, not sure: {'; '.join(said)}"
+        if rivals and graph == best and not none:
+            text += f", but the neighbour graph shows {k}"
+        return Certainty("not sure", alternatives, doubts, f"{text}.")
     others = [r for r in rows if r is not row]
     lead = min((r["lead"] for r in others), default=2.0)
     degree = "sure" if row["gap"] >= CLEAR and lead >= 2 * TIE else "fairly sure"
@@ -86,7 +92,7 @@ def _rivalry(rivals: Sequence[dict[str, float]]) -> str:
     """Which other numbers come into question, in words."""
     if rivals[0]["lead"] < -TIE:
         return f"the silhouette prefers {int(rivals[0]['n_clusters'])}"
-    names = [str(int(r["n_clusters"])) for r in rivals[:3]]
+    names = [str(n) for n in sorted(int(r["n_clusters"]) for r in rivals[:3])]
     if len(rivals) > 3:
         return f"{', '.join(names)} and {len(rivals) - 3} more are nearly as good"
     *first, last = names

@@ -1,4 +1,4 @@
-"""The words for how sure a number of clusters is: never a sure one where another number is as good."""
+"""The words for how sure a number of clusters is: never a sure one where another number is as good"""
 
 import numpy as np
 import pytest
@@ -57,18 +57,19 @@ def test_a_lead_that_comes_and_goes_over_the_repetitions_is_a_tie():
 @pytest.mark.parametrize(
     ("leads", "words"),
     [
-        ([0.2, 0.3, 0, 0.004], "4 clusters, not sure: 5 is nearly as good."),
-        ([0.2, 0.001, 0, 0.004], "4 clusters, not sure: 3 or 5 are nearly as good."),
-        ([0.011, 0.001, 0, 0.004, 0.2], "4 clusters, not sure: 3, 5 or 2 are nearly as good."),
+        ([0.2, 0.3, 0, 0.004], "4 clusters, not sure: 5 is nearly as good"),
+        ([0.2, 0.001, 0, 0.004], "4 clusters, not sure: 3 or 5 are nearly as good"),
+        ([0.011, 0.001, 0, 0.004, 0.2], "4 clusters, not sure: 2, 3 or 5 are nearly as good"),
         (
             [0.011, 0.001, 0, 0.004, 0.012, 0.2],
-            "4 clusters, not sure: 3, 5, 2 and 1 more are nearly as good.",
+            "4 clusters, not sure: 2, 3, 5 and 1 more are nearly as good",
         ),
-        ([-0.1, -0.3, 0, 0.2], "4 clusters, not sure: the silhouette prefers 3."),
+        ([-0.1, -0.3, 0, 0.2], "4 clusters, not sure: the silhouette prefers 3"),
     ],
 )
 def test_alternatives_are_named(leads, words):
-    assert judged(rows_of([*leads, 0.5])).sentence == words
+    assert judged(rows_of([*leads, 0.5])).sentence == words + ", but the neighbour graph shows 4."
+    assert judged(rows_of([*leads, 0.5], gap=1)).sentence == words + "; the neighbour graph shows no number."
 
 
 @pytest.mark.parametrize(
