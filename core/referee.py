@@ -15,6 +15,7 @@ from .data import Data
 from .inference import evaluating
 from .interfaces import Encoder
 from .neighbour import nearest
+from .timetable import bounded
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 
@@ -50,6 +51,7 @@ class Referee:
     at most ``WATCHED``, evenly spaced; their neighbours are the ``NEIGHBOURS`` nearest of them.
     """
 
+    @bounded()
     def __init__(self, encoder: Encoder, data: Data, autocast: Autocast = nullcontext) -> None:
         watched = min(WATCHED, len(data))
         self.places = torch.linspace(0, len(data) - 1, watched, device=data.device).round().long()

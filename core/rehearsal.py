@@ -101,13 +101,14 @@ class Diary:
     """The stages as they were rehearsed, and the clock.
 
     doubtful: stages that may be left out. quadratic: seconds since the last stage of comparing all samples
-    with all.
+    with all. fixed: those that are the same for more samples.
     """
 
     device: torch.device
     stages: list[Stage] = field(default_factory=list)
     doubtful: list[str] = field(default_factory=list)
     quadratic: float = 0.0
+    fixed: float = 0.0
     since: float = 0.0
 
     def now(self) -> float:
@@ -118,12 +119,12 @@ class Diary:
 
     def begin(self) -> None:
         """From now on time counts."""
-        self.quadratic, self.since = 0.0, self.now()
+        self.quadratic, self.fixed, self.since = 0.0, 0.0, self.now()
 
     def passed(self, growth: float) -> float:
         """What has happened since then takes so long with ``growth`` times the samples."""
-        seconds, squared = self.now() - self.since, self.quadratic
-        return (seconds - squared) * growth + squared * growth**2
+        seconds, squared, fixed = self.now() - self.since, self.quadratic, self.fixed
+        return (seconds - squared - fixed) * growth + squared * growth**2 + fixed
 
 
 class FewBatches(Batches):

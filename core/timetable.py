@@ -111,9 +111,11 @@ def in_words(seconds: float) -> str:
 
 
 class Stopwatch(Protocol):
-    """Who measures; ``quadratic`` counts seconds that grow with the square of the samples."""
+    """Who measures; ``quadratic`` counts seconds that grow with the square of the samples, ``fixed`` those
+    that do not grow."""
 
     quadratic: float
+    fixed: float
 
     def now(self) -> float: ...
 
@@ -129,3 +131,15 @@ def squared() -> Iterator[None]:
     yield
     if watch is not None:
         watch.quadratic += watch.now() - start
+
+
+@contextmanager
+def bounded() -> Iterator[None]:
+    """Says of what is done inside that it takes as long for more samples."""
+    watch = LISTENING.get()
+    token = LISTENING.set(None)  # whatever is said inside
+    start = watch.now() if watch is not None else 0.0
+    yield
+    LISTENING.reset(token)
+    if watch is not None:
+        watch.fixed += watch.now() - start

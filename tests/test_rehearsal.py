@@ -271,3 +271,26 @@ def test_remarks_of_lengths_stand_in_the_record(tmp_path, monkeypatch):
     carry_out(ask("sdae", "dec", epochs_scale=1.0, settings=settings), tmp_path / "run")
     said = json.loads((tmp_path / "run/run.json").read_text())["said"]
     assert any(re.fullmatch(r"encoder: \d+ epochs where 60 are usual, .*", line) for line in said)
+
+
+def test_what_is_bounded_does_not_grow_with_the_samples():
+    """Not even where it compares all that it looks at with all."""
+    from deepclust.core.rehearsal import Diary
+    from deepclust.core.timetable import LISTENING, bounded, squared
+
+    class Ticking(Diary):
+        ticks = 0.0
+
+        def now(self):
+            self.ticks += 1  # a second whenever it is looked at
+            return self.ticks
+
+    diary = Ticking(torch.device("cpu"))
+    token = LISTENING.set(diary)
+    diary.begin()  # at 1
+    with squared():  # from 2 to 3
+        pass
+    with bounded(), squared():  # from 4 to 5
+        pass
+    LISTENING.reset(token)
+    assert diary.passed(10) == (5 - 1 - 1) * 10 + 100 + 1  # at 6
