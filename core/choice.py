@@ -11,6 +11,10 @@ from .registry import Registry
 
 ROWS = ("umap", "kmeans")
 IMAGES = ("simclr", "scan")
+PHOTOS = (
+    "a network that has learned from millions of photos parts photos better than one trained on these: "
+    "docs/images.md, Frozen features"
+)
 DECODING = "sdae"  # for a clusterer that needs what these encoders cannot do
 BESIDE = {"sdae": "dec", "simclr": "scan"}  # the clusterer that goes with an encoder; kmeans with others
 
@@ -57,11 +61,10 @@ def choose(request: Request, data: Data, registry: Registry) -> Choice:
         clusterer = usual[1] if encoder == usual[0] else BESIDE.get(encoder, "kmeans")
     open_parts = [part for part in ("encoder", "clusterer") if getattr(request, part) == AUTO]
     options = " and ".join(f"--{part}" for part in open_parts)
-    return Choice(
-        encoder,
-        clusterer,
-        f"{encoder} + {clusterer} for {kind}: {reason} ({options} to choose yourself)",
-    )
+    why = f"{encoder} + {clusterer} for {kind}: {reason} ({options} to choose yourself)"
+    if request.encoder == AUTO and images and data.shape[0] == 3:
+        why += f"; {PHOTOS}"
+    return Choice(encoder, clusterer, why)
 
 
 def _fits(encoder: str, clusterer: str, registry: Registry) -> bool:

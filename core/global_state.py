@@ -11,6 +11,7 @@ import torch
 from torch.backends import cuda, cudnn, mkldnn
 
 from . import device as devices
+from .allocation import return_memory
 from .engine import checkpoint
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -37,6 +38,7 @@ def kept(device: torch.device) -> Iterator[None]:
             devices.prepare(device)
             yield
         finally:
+            return_memory()
             checkpoint.set_rng_state(generators)
             torch.set_default_dtype(dtype)
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)

@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from .inference import evaluating
 
-MOST_FLOPS = 4e13  # of a stage: two to four minutes on two CPU cores
+MOST_FLOPS = 2.5e13  # of a stage: two to six minutes on two CPU cores
 BACKWARD = 3  # forward and backward pass take so many times the forward one
 LARGEST_SHARE = 4  # a batch holds at most a quarter of the samples, so that an epoch is some steps
 SMALLEST = 16  # samples that it may hold in any case

@@ -17,7 +17,7 @@ from deepclust.core.plan import request_from
 from deepclust.core.registry import installed
 from deepclust.core.testing import check_clusterer
 from deepclust.plugins.scan.mining import mine
-from deepclust.plugins.scan.sample import Cached
+from deepclust.plugins.scan.sample import Cached, draw_codes
 from deepclust.plugins.scan.view import choose_view
 from made_logits import logits
 from made_training import log_of
@@ -135,10 +135,10 @@ def test_cached_codes_are_the_encoders_own():
         view_calls.append(len(x))
         return x + len(view_calls)
 
-    clean = Cached(encoder, data, None, 4, torch.no_grad)
     with torch.no_grad():
+        clean = Cached(embed(encoder, data)[None])
         assert torch.equal(clean(torch.tensor([5, 2])), encoder(data.x[[5, 2]]))
-        drawn = Cached(encoder, data, view, 3, torch.no_grad)
+        drawn = Cached(draw_codes(encoder, data, view, 3, torch.no_grad))
         assert view_calls == [300] * 3
         seen = {tuple(drawn(torch.tensor([7]))[0].tolist()) for _ in range(60)}
         assert seen == {tuple(encoder(data.x[7:8] + i)[0].tolist()) for i in (1, 2, 3)}

@@ -178,7 +178,7 @@ class CAE(Encoder):
     def _encode(self, h: Tensor) -> Tensor:
         h = h.to(memory_format=torch.channels_last)  # 1.5 to 2 times faster on CPUs
         for layer in self.encoders:
-            h = F.max_pool2d(F.relu(layer(h)), 2, ceil_mode=True)
+            h = F.relu(F.max_pool2d(layer(h), 2, ceil_mode=True))  # in this order a quarter of the work
         h = F.relu(self.hidden(h.flatten(1))) if self.config.bridge == "dense" else h.mean((2, 3))
         with torch.autocast(h.device.type, enabled=False):  # in full precision for the clusterer
             code: Tensor = self.code(h.float())

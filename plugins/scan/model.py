@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import Clusterer, Data, Encoder, Run, embed, setting
-from ...core.baseline import Baseline, baseline_of
+from ...core.baseline import Baseline, Given, baseline_of
 from ...core.engine import Batch, OptimizerName, Updater, checkpoint, make_optimizer, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import BestSnapshot
@@ -24,7 +24,7 @@ from .label import label_again
 from .loss import entropy, inconsistency
 from .mining import Mined, mine
 from .prior import PriorName, choose_prior, is_uneven
-from .sample import Cached, Places, Tuned, View
+from .sample import Cached, Places, Tuned, View, draw_codes
 from .view import ViewName, choose_view
 
 SOMEWHAT = 0.95  # of the clusters: where fewer would be as uneven, a prior may be what was wrong
@@ -170,7 +170,8 @@ class SCAN(Clusterer):
         mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"))
         self.neighbours = mined.table()
         referee = Referee(encoder, data, run.autocast)
-        baseline = baseline_of(encoder, data, self.n_clusters, run, referee)
+        still, coded = Given(None, (z.shape[1],)), Data(z, "codes", data.device)  # the encoder as it came
+        baseline = baseline_of(still, coded, self.n_clusters, run, referee)
         check_start(baseline.labels, self.n_clusters, run, "scan")
         self.prior = choose_prior(c.prior, baseline, run)
         seed_everything(run.seed_for("weights"))
@@ -179,14 +180,18 @@ class SCAN(Clusterer):
         if c.tune_encoder:
             codes = Tuned(encoder, data, view)
         else:
-            codes = Cached(encoder, data, view, c.draws, run.autocast)
+            codes = Cached(
+                z[None] if view is None else draw_codes(encoder, data, view, c.draws, run.autocast)
+            )
         weights = {"clusterer": start}
         if c.tune_encoder:
             weights["encoder"] = deepcopy(encoder.state_dict())
+        watched = (encoder, data) if c.tune_encoder else (still, coded)
         guard = Guard(
-            referee, encoder, self, data, run, start=Start(baseline.labels[referee.places], weights)
-        )
-        undone = self._learn(codes, mined, encoder, data, run, guard, baseline)
+            referee, watched[0], self, watched[1], run,
+            start=Start(baseline.labels[referee.places], weights),
+        )  # fmt: skip
+        undone = self._learn(codes, mined, *watched, run, guard, baseline)
         if c.label_epochs != 0 and not undone:
             label_again(self, encoder, data, label_view, run, referee)
         return self

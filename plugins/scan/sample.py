@@ -45,27 +45,38 @@ class Tuned:
         return z
 
 
+@dataclass(frozen=True)
 class Cached:
-    """Codes of a frozen encoder: of each sample as it is, or of some distortions that were drawn once."""
+    """Codes of a frozen encoder: of each sample as it is, or of some distortions that were drawn once.
 
-    def __init__(
-        self,
-        encoder: Encoder,
-        data: Data,
-        view: View | None,
-        draws: int,
-        autocast: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
-        draws = 1 if view is None else min(draws, max(1, CACHE_BYTES // (4 * len(data) * encoder.latent_dim)))
-        size = max(1, CHUNK_VALUES // data.x[0].numel())
-        self.z = torch.empty((draws, len(data), encoder.latent_dim), device=data.device)
-        with evaluating(encoder), autocast():
-            for codes in self.z:
-                for start in range(0, len(data), size):
-                    x = data.slice(start, start + size)
-                    codes[start : start + len(x)] = encoder(x if view is None else view(x))
+    z: (V, N, D), V draws of each sample.
+    """
+
+    z: Tensor
 
     def __call__(self, places: Tensor) -> Tensor:
         """Codes (B, D) of the samples at ``places`` (B,), of one draw each."""
         draw = torch.randint(len(self.z), places.shape, device=places.device)
         return self.z[draw, places]
+
+
+def draw_codes(
+    encoder: Encoder,
+    data: Data,
+    view: View,
+    draws: int,
+    autocast: Callable[[], AbstractContextManager[Any]],
+) -> Tensor:
+    """Codes of ``draws`` distortions of each sample, of fewer where they would take too much memory.
+
+    Returns (V, N, D).
+    """
+    draws = min(draws, max(1, CACHE_BYTES // (4 * len(data) * encoder.latent_dim)))
+    size = max(1, CHUNK_VALUES // data.x[0].numel())
+    z = torch.empty((draws, len(data), encoder.latent_dim), device=data.device)
+    with evaluating(encoder), autocast():
+        for codes in z:
+            for start in range(0, len(data), size):
+                x = view(data.slice(start, start + size))
+                codes[start : start + len(x)] = encoder(x)
+    return z
