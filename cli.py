@@ -12,12 +12,18 @@ from typing import Any
 
 import click
 
+from .core.allocation import keep_memory
 from .core.component import KINDS
 from .core.errors import DeepclustError, UnhealthyResult
 
 
 class _Group(click.Group):
     """Turns errors that are meant for the user into one line and their exit code."""
+
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **more: Any) -> Any:
+        if args is None:  # the process was started for this command
+            keep_memory()
+        return super().main(args, *rest, **more)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         self._add_plugin_commands()

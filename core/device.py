@@ -7,7 +7,6 @@ from typing import Literal, get_args
 
 import torch
 
-from .allocation import keep_memory
 from .errors import DeepclustError, InvalidSetting
 from .plan import Precision
 
@@ -68,7 +67,6 @@ def prepare(device: torch.device) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     if device.type == "cpu":
-        keep_memory()
         torch.set_float32_matmul_precision("medium")
         if _product_error() > 1e-5:
             torch.set_float32_matmul_precision("highest")

@@ -11,7 +11,6 @@ import torch
 from torch.backends import cuda, cudnn, mkldnn
 
 from . import device as devices
-from .allocation import return_memory
 from .engine import checkpoint
 
 CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
@@ -38,7 +37,6 @@ def kept(device: torch.device) -> Iterator[None]:
             devices.prepare(device)
             yield
         finally:
-            return_memory()
             checkpoint.set_rng_state(generators)
             torch.set_default_dtype(dtype)
             torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
