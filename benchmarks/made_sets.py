@@ -80,7 +80,7 @@ def photos(source: Path, size: int, each: int, classes: int) -> Callable[[Path],
         for sheet in ("test", "train_0"):
             image = np.asarray(Image.open(source / f"{sheet}.webp").convert("RGB"))
             pixels.append(image.reshape(100, 32, 100, 32, 3).swapaxes(1, 2).reshape(-1, 32, 32, 3))
-            y.append(labels["test"] if sheet == "test" else labels["train"][:10000])
+            y.append(labels[sheet])
         x, truth = np.concatenate(pixels), np.concatenate(y)
         chosen = np.concatenate([np.flatnonzero(truth == c)[:each] for c in range(classes)])
         root = folder / "photos"
