@@ -9,9 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deepclust.core import Data, InvalidSetting, Preparation
-from deepclust.core.config import build
-from deepclust.core.registry import installed
+from deepclust.core import Data, Preparation
 from deepclust.plugins.report.column import describe_columns
 from deepclust.plugins.report.decoding import decode_samples
 from deepclust.plugins.report.history import read_count, read_stages
@@ -56,22 +54,16 @@ def test_small_and_equal_codes_have_a_map(n, dim):
             assert where.points == pytest.approx(z)
 
 
-def test_umap_that_is_not_installed_is_one_sentence(monkeypatch):
-    cls = installed().load("evaluator", "report")
-    find = "deepclust.plugins.report.evaluator.importlib.util.find_spec"
-    monkeypatch.setattr(find, lambda name: None)
-    with pytest.raises(InvalidSetting, match=r"pip install 'deepclust\[umap\]'"):
-        cls(build(cls.Config, {"map": "umap"}, "report"))
-
-
-@pytest.mark.slow
-def test_umap_draws_a_map():
-    pytest.importorskip("umap")
-    for n in (6, 60):
-        z = np.random.default_rng(0).normal(size=(n, 5)).astype(np.float32)
-        first, again = (make_map(z, z[:2], "umap", 50, 3) for _ in range(2))
-        assert np.array_equal(first.points, again.points)
-        assert np.isfinite(first.points).all()
+def test_umap_draws_a_map_that_keeps_groups_apart():
+    n = 24
+    z = np.random.default_rng(0).normal(size=(n, 5)).astype(np.float32)
+    z[: n // 2, 0] += 30
+    first, again = (make_map(z, z[:2], "umap", 60, 3) for _ in range(2))
+    assert np.array_equal(first.points, again.points)
+    near, far = first.points[: n // 2], first.points[n // 2 :]
+    between = np.linalg.norm(near.mean(axis=0) - far.mean(axis=0))
+    assert between > 2 * max(near.std(axis=0).max(), far.std(axis=0).max())
+    assert np.allclose(first.centers, first.points[:2], atol=1e-5)
 
 
 def test_columns_are_in_the_users_units():

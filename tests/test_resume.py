@@ -87,28 +87,44 @@ KILLS = [
 MORE_KILLS = [("encoder/layer2", 1), ("encoder/finetune", 1), ("encoder/finetune", 5), *KILLS[2:]]
 
 
+@pytest.fixture(scope="module")
+def left_alone(tmp_path_factory):
+    """Gives the folder of an sdae run that nothing stopped, one for each pair; it runs beside the others."""
+    running: dict[tuple[str, str], tuple[subprocess.Popen, Path]] = {}
+
+    def folder_of(clusterer: str, precision: str, *, finished: bool = False) -> Path:
+        if (clusterer, precision) not in running:
+            out = tmp_path_factory.mktemp("whole") / "run"
+            running[clusterer, precision] = start_sdae(out, clusterer, precision), out
+        process, out = running[clusterer, precision]
+        if finished and process.returncode is None:
+            finish(process)
+        return out
+
+    yield folder_of
+    for process, _ in running.values():
+        process.kill()
+        process.communicate()
+
+
 @pytest.mark.parametrize(
     ("clusterer", "precision", "kills"),
     [("dec", "float32", KILLS), pytest.param("idec", "bf16", MORE_KILLS, marks=pytest.mark.slow)],
 )
-def test_a_run_that_is_killed_in_its_stages_ends_with_the_same_bytes(tmp_path, clusterer, precision, kills):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    left_alone = start_sdae(whole, clusterer, precision)
-    try:
-        for stage, n_lines in kills:
-            kill_when(start_sdae(cut, clusterer, precision), cut / stage / "log.jsonl", n_lines)
-            assert not (cut / "labels.csv").exists()
-        finish(start_sdae(cut, clusterer, precision))
-        finish(left_alone)
-    finally:
-        left_alone.kill()
-        left_alone.communicate()
-    assert_same_results(whole, cut)
+def test_a_run_that_is_killed_in_its_stages_ends_with_the_same_bytes(
+    tmp_path, left_alone, clusterer, precision, kills
+):
+    cut = tmp_path / "cut"
+    left_alone(clusterer, precision)
+    for stage, n_lines in kills:
+        kill_when(start_sdae(cut, clusterer, precision), cut / stage / "log.jsonl", n_lines)
+        assert not (cut / "labels.csv").exists()
+    finish(start_sdae(cut, clusterer, precision))
+    assert_same_results(left_alone(clusterer, precision, finished=True), cut)
 
 
-def test_ctrl_c_says_where_it_stopped_and_the_command_it_gives_goes_on(tmp_path):
-    whole, cut = tmp_path / "whole", tmp_path / "cut"
-    left_alone = start_sdae(whole, "dec", "float32")
+def test_ctrl_c_says_where_it_stopped_and_the_command_it_gives_goes_on(tmp_path, left_alone):
+    cut = tmp_path / "cut"
     interrupted = start_sdae(cut, "dec", "float32")
     try:
         wait_for(interrupted, cut / "encoder/finetune/log.jsonl", 2)
@@ -124,12 +140,10 @@ def test_ctrl_c_says_where_it_stopped_and_the_command_it_gives_goes_on(tmp_path)
         assert found, said
         assert 0 < int(found[1]) < int(found[2])
         finish(start(shlex.split(found[3]), tmp_path))
-        finish(left_alone)
     finally:
-        left_alone.kill()
         interrupted.kill()
-        left_alone.communicate()
-    assert_same_results(whole, cut)
+        interrupted.communicate()
+    assert_same_results(left_alone("dec", "float32", finished=True), cut)
 
 
 @pytest.mark.slow

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from markupsafe import Markup
 
-from ...core import Evaluator, InvalidSetting, Result, Score, progress, setting
+from ...core import Evaluator, Result, Score, progress, setting
 from ...core.files import write_text
 from ...core.scores import reasons, remarks
 from . import figure, page
@@ -30,9 +29,7 @@ REPORT, FIGURES = "report.html", "figures"
 
 @dataclass(frozen=True)
 class ReportConfig:
-    map: Literal["tsne", "umap", "none"] = setting(
-        "tsne", "the 2-D map: t-SNE, UMAP (needs umap-learn), or none"
-    )
+    map: Literal["tsne", "umap", "none"] = setting("tsne", "the 2-D map: t-SNE, UMAP, or none")
     map_samples: int = setting(2000, "samples on the map, drawn at random where there are more", low=10)
     prototypes: int = setting(12, "most confident members shown of each cluster", low=1, high=200)
     doubtful: int = setting(6, "members shown of each cluster that almost went to another", low=0, high=200)
@@ -40,25 +37,14 @@ class ReportConfig:
 
 
 class Report(Evaluator):
-    """Writes ``report.html``, one page that opens from disk, and its figures as PNG and SVG.
-
-    Raises InvalidSetting where a map by UMAP is asked for and umap-learn is not installed.
-    """
+    """Writes ``report.html``, one page that opens from disk, and its figures as PNG and SVG."""
 
     Config: ClassVar[type[ReportConfig]] = ReportConfig
-
-    def __init__(self, config: ReportConfig) -> None:
-        super().__init__(config)
-        if config.map == "umap" and importlib.util.find_spec("umap") is None:
-            raise InvalidSetting(
-                "report.map is 'umap', but umap-learn is not installed: pip install 'deepclust[umap]', "
-                "or take report.map=tsne."
-            )
 
     def seconds(self, n_samples: int) -> float:
         """Of the map, and of the page."""
         mapped = 0 if self.config.map == "none" else min(n_samples, self.config.map_samples)
-        return 0.003 * mapped + 2.5
+        return (0.003 if self.config.map == "tsne" else 0.012) * mapped + 2.5
 
     def evaluate(self, result: Result) -> Mapping[str, Score]:
         """Write the page; the scores say how well an encoder denoises that was trained to."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-import warnings
+import math
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
 from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits
+
+from ...core import Data, Run, embed
+from ...core.registry import installed
 
 FEW = 5  # points that need no method: their two main axes are enough
 PERPLEXITY, NEIGHBOURS = 30, 15  # what the authors of t-SNE and UMAP suggest, less for fewer points
@@ -35,8 +41,8 @@ def make_map(
 ) -> Map:
     """A map of at most ``samples`` of the codes z (N, D), drawn at random, with the centers (K, D).
 
-    Codes of one or two dimensions are shown as they are. One thread, so that the same seed gives the
-    same map (a sum over threads has no fixed order).
+    Codes of one or two dimensions are shown as they are. t-SNE has one thread, so that the same seed gives
+    the same map (a sum over threads has no fixed order).
     """
     rng = np.random.default_rng(seed)
     index = np.arange(len(z))
@@ -69,7 +75,7 @@ def _reduce(
         return axes, "the two main axes of the codes"
     start = (axes + rng.normal(size=axes.shape) * 1e-2) * 1e-4  # equal codes must be able to part
     if method == "umap":
-        return _umap(codes, start * 1e5, seed), "UMAP (McInnes et al. 2018)"
+        return _umap(codes, seed), "parametric UMAP (Sainburg, McInnes & Gentner 2021)"
     perplexity = min(PERPLEXITY, (len(codes) - 1) / 3)
     tsne = TSNE(
         perplexity=perplexity, init=start.astype(np.float32), learning_rate="auto", angle=0.7,
@@ -90,13 +96,13 @@ def _main_axes(codes: np.ndarray) -> np.ndarray:
     return turned / scale if scale > 1e-12 else turned
 
 
-def _umap(codes: np.ndarray, start: np.ndarray, seed: int) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of its own imports, and of few neighbours
-        import umap
-
-        reducer = umap.UMAP(
-            n_neighbors=min(NEIGHBOURS, len(codes) - 1), init=start, random_state=seed, n_jobs=1
-        )
-        points: np.ndarray = reducer.fit_transform(codes)
+def _umap(codes: np.ndarray, seed: int) -> np.ndarray:
+    """By the ``umap`` encoder, which is trained on the codes for it, on the CPU."""
+    settings = {"latent_dim": 2, "min_dist": 0.1, "n_neighbours": NEIGHBOURS, "steps": 1000}
+    data = Data(torch.from_numpy(codes.astype(np.float32)), "codes")
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        encoder = installed().make("encoder", "umap", data.shape, settings=settings, part="report.map")
+        encoder.fit(data, Run(Path(folder), seed=seed, quiet=True, snapshot_seconds=math.inf))
+        points: np.ndarray = embed(encoder, data).numpy()
     return points.astype(np.float64)
