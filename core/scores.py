@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 SCORES = "scores.json"
@@ -18,6 +20,15 @@ def health(reasons: Iterable[str]) -> dict[str, Any]:
 def reasons(scores: Mapping[str, Any]) -> list[str]:
     """Why a result is not healthy; none of one that is, or that an older version wrote."""
     return list(scores.get("health", {}).get("reasons", []))
+
+
+def reasons_of(run: Path) -> list[str]:
+    """Why the result in a run's folder is not healthy, as far as its scores are there to say it."""
+    try:
+        found: dict[str, Any] = json.loads((run / SCORES).read_text(encoding="utf-8"))
+        return reasons(found)
+    except (OSError, ValueError):  # a model's file alone, or scores that were lost
+        return []
 
 
 def notices(scores: Mapping[str, Any]) -> list[str]:

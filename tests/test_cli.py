@@ -215,7 +215,9 @@ def test_an_unhealthy_result_is_said_last_and_has_an_exit_code_of_its_own(collap
         code, output, errors = said_by(capsys, *ill, "-q", *more)
         assert (code, output, errors[-3:]) == (3, [], shown[-4:-1])
     assert "3 where the result is unhealthy" in " ".join(deepclust("run", "--help").output.split())
-    assert said_by(capsys, "predict", "run", "good.npz", "-o", "new.csv", "-q") == (0, [], [])
+    code, output, errors = said_by(capsys, "predict", "run", "good.npz", "-o", "new.csv", "-q")
+    assert (code, output, len(errors)) == (0, [], 1)
+    assert errors[0].startswith("Note: the result of 'run' is unhealthy: 2 of 3 clusters are empty")
 
 
 def test_a_finished_run_is_not_run_again_but_overwrite_does():
