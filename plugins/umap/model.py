@@ -45,7 +45,7 @@ class UMAPConfig:
     )  # fmt: skip
     batch_edges: int = setting(256, "pairs of neighbours in a step, drawn by their weight", low=2)
     noise: float = setting(
-        1.0,
+        0.5,
         "random moves of samples, in lengths of their edges, so that new samples find their place",
         low=0,
     )
