@@ -46,6 +46,14 @@ class Standardise(nn.Module):
         self.mean.copy_(mean.view_as(self.mean))
         self.deviation.copy_(torch.where(deviation > 0, deviation, 1).view_as(self.deviation))
 
+    @torch.no_grad()
+    def keep_black(self) -> None:
+        """Divide only, by the root of the mean square, images whose mean is less than a deviation from 0 in
+        each channel: most of their values are black then, and stay 0."""
+        if self.images and bool((self.mean.abs() < self.deviation).all()):
+            self.deviation.copy_((self.deviation.square() + self.mean.square()).sqrt())
+            self.mean.zero_()
+
     def forward(self, x: Tensor) -> Tensor:
         """Standardised samples (B, *shape)."""
         return ((x - self.mean) / self.deviation).clamp(-self.limit, self.limit)

@@ -46,6 +46,21 @@ def test_bytes_are_not_limited():
     assert float(fitted(x)(data.slice(3, 4)).max()) == pytest.approx(8000**0.5, rel=1e-3)
 
 
+@pytest.mark.parametrize(("bright", "kept"), [(0.2, True), (0.8, False)])
+def test_black_stays_where_most_is_black(bright, kept):
+    x = (np.random.default_rng(0).random((50, 1, 8, 8)) < bright).astype("f4") * 200
+    model = fitted(torch.from_numpy(x))
+    before = model(torch.from_numpy(x))
+    model.keep_black()
+    after = model(torch.from_numpy(x))
+    if kept:
+        assert float(model(torch.zeros(1, 1, 8, 8)).abs().max()) == 0
+        assert float(after.square().mean()) == pytest.approx(1, rel=1e-4)
+        assert torch.allclose(model.inverse(after), torch.from_numpy(x), atol=1e-3)
+    else:
+        assert torch.equal(after, before)
+
+
 def test_float_images_have_each_channels_mean_and_deviation():
     x = photos()
     mean, deviation = x.mean((0, 2, 3), keepdims=True), x.std((0, 2, 3), keepdims=True)

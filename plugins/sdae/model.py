@@ -62,7 +62,9 @@ class SDAEConfig:
         "cosine", "learning rate: cosine to 0, a tenth every 20 000 iterations, or constant"
     )
     inputs: Literal["standard", "scaled"] = setting(
-        "standard", "samples of mean 0 and deviation 1, or only scaled to mean square 1, as in the paper"
+        "standard",
+        "samples of mean 0 and deviation 1, strokes on black only scaled; or all only "
+        "scaled to mean square 1, as in the paper",
     )
     weights: Literal["scaled", "normal"] = setting(
         "scaled", "initial weights: each layer's output scaled to variance 1, or N(0, 0.01^2)"
@@ -93,8 +95,8 @@ class SDAE(Encoder):
     """Stacked denoising autoencoder (Vincent et al. 2010; Xie et al. 2016, section 3.2).
 
     Dense layers with ReLU, except at the code and at the reconstruction of the data. Samples are
-    standardised and flattened; the preset ``paper`` only scales them, so that (1/d)|x|^2 = 1 on average
-    (section 4.3).
+    standardised and flattened; images that are mostly black, and with preset ``paper`` all samples, are only
+    scaled, so that (1/d)|x|^2 = 1 on average (section 4.3).
     """
 
     Config: ClassVar[type[SDAEConfig]] = SDAEConfig
@@ -167,6 +169,7 @@ class SDAE(Encoder):
         c = self.config
         if c.inputs == "standard":
             self.inputs.fit(data)
+            self.inputs.keep_black()
         else:
             self.inputs.deviation.fill_(max(data.mean_square(), 1e-12) ** 0.5)
         if c.layer_iterations or c.layer_epochs != 0:
