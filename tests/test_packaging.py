@@ -102,6 +102,12 @@ def test_inside_imports_are_relative():
             assert not [n for n in names if within(n, "deepclust")], f"{module}, line {node.lineno}"
 
 
+def test_the_package_runs_as_the_command():
+    command = [sys.executable, "-m", "deepclust", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("deepclust, version ")
+
+
 def test_the_light_half_loads_nothing_heavy():
     steps = (
         "import deepclust",

@@ -1,0 +1,5 @@
+"""``python -m deepclust`` is the command ``deepclust``."""
+
+from .cli import main
+
+main(prog_name="deepclust")
