@@ -135,8 +135,8 @@ def test_the_public_names_are_there():
             _ = package.no_such_name
 
 
-def test_the_root_holds_two_python_files():
-    assert {p.name for p in ROOT.glob("*.py")} == {"__init__.py", "cli.py"}
+def test_the_root_holds_the_command_and_no_other_module():
+    assert {p.name for p in ROOT.glob("*.py")} == {"__init__.py", "__main__.py", "cli.py"}
     assert not (ROOT / "tests" / "__init__.py").exists()
 
 
