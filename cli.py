@@ -170,7 +170,7 @@ def run(
         request,
         Place(Path(os.path.expanduser(data_root)), download, cache, quiet),
         out,
-        check=sorter and sorter.check,
+        check=None if sorter is None else sorter.check,
         overwrite=overwrite,
         quiet=quiet,
         snapshot_seconds=snapshot_seconds,

@@ -148,6 +148,7 @@ class CAE(Encoder):
         self.inputs = Standardise(shape)
         for layer in (m for m in self.modules() if isinstance(m, nn.Conv2d | nn.Linear)):
             nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -186,7 +187,8 @@ class CAE(Encoder):
 
     def _decode(self, z: Tensor) -> Tensor:
         """What the output's function is applied to: logits, or standardised samples."""
-        h = F.relu(self.spread(z)).unflatten(1, self.start).to(memory_format=torch.channels_last)
+        h: Tensor = F.relu(self.spread(z)).unflatten(1, self.start)  # type: ignore[no-untyped-call]
+        h = h.to(memory_format=torch.channels_last)
         for i, layer in enumerate(self.decoders):
             h = layer(F.interpolate(h, self.sizes[-2 - i]))  # the nearest of sides rounded up is a crop
             if i < len(self.decoders) - 1:
@@ -235,12 +237,12 @@ class CAE(Encoder):
         """
         index = torch.linspace(0, len(data) - 1, min(MEAN_SAMPLES, len(data))).long()
         x, last = data.batch(index), self.decoders[-1]
-        z = torch.cat([self(part) for part in x.split(MEAN_BATCH)])
+        z = torch.cat([self(part) for part in x.split(MEAN_BATCH)])  # type: ignore[no-untyped-call]
         self.code.weight.div_(z.square().mean().sqrt().clamp_min(1e-6))
         x = x if self.config.output == "sigmoid" else self.inputs(x)
-        mean = x.mean(dim=(0, 2, 3))
-        last.bias.copy_(mean.clamp(0.01, 0.99).logit() if self.config.output == "sigmoid" else mean)
-        last.weight.mul_(0.1)
+        mean, bias = x.mean(dim=(0, 2, 3)), last.get_parameter("bias")
+        bias.copy_(mean.clamp(0.01, 0.99).logit() if self.config.output == "sigmoid" else mean)
+        last.get_parameter("weight").mul_(0.1)
 
     @torch.no_grad()
     def _rescale_code(self, scale: float, z: Tensor) -> None:

@@ -98,10 +98,9 @@ class Array(Dataset):
             count = len(y) if y.ndim else "no list of"
             raise InvalidData(f"'{path}': there are {len(x)} samples but {count} labels.")
         truth = None if y is None else truth_of(y)
-        kept = isinstance(x, np.memmap) and x.dtype == kept_type(x)  # else it was copied
-        mapped = (
-            Mapped(x, lambda rows: arrange(torch.from_numpy(rows), self.config.channels)) if kept else None
-        )
+        mapped = None
+        if isinstance(x, np.memmap) and x.dtype == kept_type(x):  # else it was copied
+            mapped = Mapped(x, lambda rows: arrange(torch.from_numpy(rows), self.config.channels))
         data = Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth, mapped=mapped)
         if self.config.split != "train-test":
             return data

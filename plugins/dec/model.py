@@ -24,6 +24,7 @@ from ...core import (
 )
 from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer, report
 from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
+from ...core.engine.trigger import Unit
 from ...core.guard import Guard, Worse, check_start
 from ...core.health import Monitor
 from ...core.length import BACKWARD, affordable_steps
@@ -125,8 +126,7 @@ class DEC(Clusterer):
         extensions: list[Extension] = [target, guard, Monitor(encoder, self, data, run.autocast)]
         if c.schedule == "cosine":
             extensions.append(LearningRate(cosine()))
-        stops = [length, guard.stop, target.stop]
-        run.train("refine", updater, stops, extensions, falling=False)
+        run.train("refine", updater, [length, guard.stop, target.stop], extensions, falling=False)
         if worse := guard.worse:
             said = worse.say(name, f"{c.init} on the codes")
             run.notice(f"{said} {self._remedy(worse)}", ill=worse.ill)
@@ -158,6 +158,7 @@ class IDEC(DEC):
     """Improved DEC (Guo et al. 2017): the decoder stays and guards the codes' structure (eq. 8)."""
 
     Config: ClassVar[type[Any]] = IDECConfig
+    config: IDECConfig
     needs = (Decodes,)
     _unit: float = 1.0  # mean square of the data, in which the reconstruction's error is counted
 
@@ -181,6 +182,7 @@ class Target(Extension):
 
     priority = WRITER
     grows = True
+    trigger: tuple[int, Unit]
 
     def __init__(self, clusterer: DEC, encoder: Encoder, data: Data, run: Run) -> None:
         self.clusterer, self.encoder, self.data, self.run = clusterer, encoder, data, run

@@ -134,8 +134,8 @@ class DeepCluster(Clusterer):
             return Start(labels, None)
         with torch.no_grad():
             weight, bias = baseline.layer(self.head.mean, self.head.factor)
-            self.head.layers[0].weight.copy_(weight)
-            self.head.layers[0].bias.copy_(bias)
+            self.head.layers[0].get_parameter("weight").copy_(weight)
+            self.head.layers[0].get_parameter("bias").copy_(bias)
         return Start(labels, self._weights(encoder))
 
     def _weights(self, encoder: Encoder) -> Weights:

@@ -41,10 +41,10 @@ def list_images(root: Path, endings: Collection[str]) -> Listing:
     folders = deque([""])  # links at its end, so that a folder goes by its own name
     while folders:
         below = folders.popleft()
-        stat = os.stat(root / below)
-        if (stat.st_dev, stat.st_ino) in seen:
+        folder = os.stat(root / below)
+        if (folder.st_dev, folder.st_ino) in seen:
             continue
-        seen.add((stat.st_dev, stat.st_ino))
+        seen.add((folder.st_dev, folder.st_ino))
         with os.scandir(root / below) as entries:
             here = sorted(entries, key=lambda entry: entry.name, reverse=True)
         links = []
@@ -53,7 +53,7 @@ def list_images(root: Path, endings: Collection[str]) -> Listing:
             if entry.name.startswith("."):
                 continue
             try:
-                stat = entry.stat()
+                stat: os.stat_result | None = entry.stat()
             except OSError:  # a link to nothing, or to itself, is a file that cannot be read
                 stat = None
             if stat is not None and S_ISDIR(stat.st_mode):

@@ -44,7 +44,8 @@ class Columns(NamedTuple):
     def difference(self, cluster: int) -> np.ndarray:
         """How many standard deviations of all samples the cluster's mean is off theirs; 0 for constants."""
         off = self.means[cluster] - self.mean
-        return np.divide(off, self.std, out=np.zeros_like(off), where=self.std > 0)
+        out: np.ndarray = np.divide(off, self.std, out=np.zeros_like(off), where=self.std > 0)
+        return out
 
     def distinguishing(self, cluster: int, n: int) -> np.ndarray:
         """The ``n`` columns that differ most, the most first."""
@@ -55,8 +56,9 @@ class Columns(NamedTuple):
         if data.raw:
             given: np.ndarray = data.given(torch.from_numpy(index)).cpu().numpy().astype(np.float64)
             return given
-        rows: np.ndarray = data.batch(torch.from_numpy(index)).cpu().numpy().astype(np.float64)
-        return rows * self.scale + self.offset
+        rows = data.batch(torch.from_numpy(index)).cpu().numpy().astype(np.float64)
+        values: np.ndarray = rows * self.scale + self.offset
+        return values
 
 
 def describe_columns(data: Data, labels: np.ndarray, n_clusters: int) -> Columns:

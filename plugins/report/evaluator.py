@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -120,7 +121,8 @@ class Report(Evaluator):
                 "What codes on a grid decode to, along the code's two dimensions",
             )  # fmt: skip
         if c.map == "none":
-            return decoded and {"figures": [], "method": "", "reduced": False, "decoded": decoded}
+            found = {"figures": [], "method": "", "reduced": False, "decoded": decoded}
+            return found if decoded else None
         shown = min(c.map_samples, len(result.labels))
         with progress("drawing the map", shown, "samples", quiet=result.quiet) as advance:
             where = make_map(result.z, result.centers, c.map, c.map_samples, result.seed)
@@ -191,7 +193,7 @@ def _stage_figures(run: Path, folder: Path) -> list[tuple[str, Markup]]:
     for stage in read_stages(run):
         name = f"loss-{stage.name.replace('/', '-')}"
         alt = f"Curves of {stage.name}: {', '.join(stage.curves)}"
-        made.append((stage.name, write_figure(lambda s=stage: figure.draw_stage(s), folder, name, alt)))
+        made.append((stage.name, write_figure(partial(figure.draw_stage, stage), folder, name, alt)))
     return made
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 import torch
 from sklearn.manifold import TSNE
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ...core import Data, Run, embed
 from ...core.registry import installed

@@ -31,7 +31,8 @@ class Confusion(NamedTuple):
 
     def ordered(self) -> np.ndarray:
         """The counts in the order of rows and columns."""
-        return self.counts[np.ix_(self.rows, self.columns)]
+        counts: np.ndarray = self.counts[np.ix_(self.rows, self.columns)]
+        return counts
 
     def match(self) -> dict[int, int]:
         """The cluster of each matched class."""

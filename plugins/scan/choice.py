@@ -61,7 +61,8 @@ class HeldOut(Extension):
         """Of each head: the loss, and inconsistency and entropy that it is made of.  # (heads,) each"""
         clusterer = self.clusterer
         with evaluating(self.encoder, clusterer), self.autocast():
-            logits = torch.cat([self._logits(part) for part in self.held.split(CHUNK)])  # (H, heads, K)
+            parts = self.held.split(CHUNK)  # type: ignore[no-untyped-call]
+            logits = torch.cat([self._logits(part) for part in parts])  # (H, heads, K)
         apart = torch.stack([inconsistency(logits, logits[near]) for near in self.neighbours.T]).mean(dim=0)
         used = entropy(logits, clusterer.prior)
         return apart - clusterer.config.entropy * used, apart, used

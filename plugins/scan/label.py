@@ -66,8 +66,7 @@ def label_again(
     extensions: list[Extension] = [guard, Monitor(encoder, clusterer, data, run.autocast)]
     if c.average:
         extensions.append(Average(c.average))
-    stops = [length, guard.stop]
-    run.train("label", updater, stops, extensions, falling=False)
+    run.train("label", updater, [length, guard.stop], extensions, falling=False)
     if worse := guard.worse:
         run.notice(
             f"{worse.say('Self-labelling', 'scan')} A lower clusterer.threshold teaches more samples of "
@@ -79,7 +78,7 @@ def _certain_enough(before: Assignment, clusterer: SCAN, run: Run) -> bool:
     """Whether every cluster in use has its share of certain samples: one that has none is never taught."""
     threshold = clusterer.config.threshold
     short, reached = [], 1.0
-    for cluster in before.labels.unique().tolist():
+    for cluster in before.labels.unique().tolist():  # type: ignore[no-untyped-call]
         confidence = before.confidence[before.labels == cluster]
         n, certain = len(confidence), int((confidence > threshold).sum())
         if certain < math.ceil(FEWEST * n):

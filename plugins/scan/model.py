@@ -140,7 +140,8 @@ class SCAN(Clusterer):
     def logits(self, z: Tensor) -> Tensor:
         """Codes (B, D) to each head's logits (B, heads, K)."""
         scores = nn.functional.linear((z - self.mean) * self.factor, self.weight, self.bias)
-        return scores.unflatten(1, (self.config.heads, self.n_clusters)).float()
+        h: Tensor = scores.unflatten(1, (self.config.heads, self.n_clusters))  # type: ignore[no-untyped-call]
+        return h.float()
 
     def forward(self, z: Tensor) -> Tensor:
         """The chosen head's softmax."""

@@ -118,7 +118,7 @@ class SDAE(Encoder):
             nn.init.zeros_(layer.bias)
         self.gain = min(1.0, WIDE / widths[0]) if config.inputs == "standard" else 1.0
         with torch.no_grad():
-            self.encoders[0].weight.div_(self.gain)
+            self.encoders[0].get_parameter("weight").div_(self.gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D) of samples (B, *shape)."""
@@ -126,7 +126,8 @@ class SDAE(Encoder):
 
     def decode(self, z: Tensor) -> Tensor:
         """Samples (B, *shape) on the data's own scale from codes (B, D)."""
-        return self.inputs.inverse(self._decode(z).unflatten(1, self.shape))
+        y = self._decode(z).unflatten(1, self.shape)  # type: ignore[no-untyped-call]
+        return self.inputs.inverse(y)
 
     def augment(self, x: Tensor) -> Tensor:
         """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
@@ -136,7 +137,8 @@ class SDAE(Encoder):
 
     def _see(self, x: Tensor) -> Tensor:
         """Standardised samples (B, d) of samples (B, *shape)."""
-        return self.inputs(x).flatten(1)
+        h: Tensor = self.inputs(x)
+        return h.flatten(1)
 
     def _encode(self, h: Tensor, depth: int) -> Tensor:
         for i in range(depth):
@@ -238,17 +240,17 @@ class SDAE(Encoder):
         hidden = self._up(i, target)
         if i == len(self.encoders) - 1:
             hidden = hidden - hidden.mean(0)
-        self.encoders[i].weight.div_(hidden.square().mean().sqrt().clamp_min(1e-6))
-        self.decoders[i].bias.copy_(target.mean(0))
-        self.decoders[i].weight.mul_(0.1)
+        self.encoders[i].get_parameter("weight").div_(hidden.square().mean().sqrt().clamp_min(1e-6))
+        self.decoders[i].get_parameter("bias").copy_(target.mean(0))
+        self.decoders[i].get_parameter("weight").mul_(0.1)
 
     @torch.no_grad()
     def _rescale_code(self, scale: float, z: Tensor) -> None:
         """Give the codes (N, D) the total variance scale^2; the decoder is changed to match."""
         factor = scale / z.var(0, correction=0).sum().sqrt().clamp_min(1e-6)
-        self.encoders[-1].weight.mul_(factor)
-        self.encoders[-1].bias.mul_(factor)
-        self.decoders[-1].weight.div_(factor)
+        self.encoders[-1].get_parameter("weight").mul_(factor)
+        self.encoders[-1].get_parameter("bias").mul_(factor)
+        self.decoders[-1].get_parameter("weight").div_(factor)
 
 
 def _mean_square(difference: Tensor) -> Tensor:

@@ -134,7 +134,7 @@ def _own_accuracy(result: Result, task: Task) -> float | None:
     if not isinstance(result.encoder, Classifies):
         return None
     device = next(result.encoder.parameters()).device
-    parts = torch.from_numpy(task.test_z).split(65536)
+    parts = torch.from_numpy(task.test_z).split(65536)  # type: ignore[no-untyped-call]
     logits = torch.cat([result.encoder.classify(z.to(device)).cpu() for z in parts])
     return float((logits.argmax(dim=1).numpy() == task.test_y).mean()) if logits.shape[1] else None
 

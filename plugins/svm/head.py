@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from functools import partial
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -26,7 +27,7 @@ DEFAULT_C = {"linear": 0.01, "svc": 1.0, "logistic": 0.1}  # for standardised co
 CACHE_MB = 1000  # of the RBF SVC's kernel values
 ITERATIONS = 1000  # of linear and logistic, at most
 LOOK_SECONDS = 0.5
-LINEAR_GRID = {"C": (0.0001, 0.001, 0.01, 0.1, 1.0)}
+LINEAR_GRID: dict[str, tuple[float, ...]] = {"C": (0.0001, 0.001, 0.01, 0.1, 1.0)}
 RBF_C, RBF_GAMMA = (0.1, 1.0, 10.0, 100.0), (0.25, 1.0, 4.0)  # gammas in units of "scale"
 
 
@@ -55,9 +56,9 @@ def search(
     z (N, D), y (N,): training samples, each class with at least ``folds``. Of equals the smallest C.
     """
     last = head.steps[-1][0]
-    grid: dict[str, tuple[float, ...]] = LINEAR_GRID
+    grid = LINEAR_GRID
     if name == "svc":
-        scale = 1 / max(1, np.count_nonzero(z.std(axis=0)))  # 1 / (D * variance) of standardised codes
+        scale = 1 / max(1, int(np.count_nonzero(z.std(axis=0))))  # 1 / (D * variance) of standardised codes
         grid = {"C": RBF_C, "gamma": tuple(scale * factor for factor in RBF_GAMMA)}
     parts = StratifiedKFold(folds, shuffle=True, random_state=seed)
     best: dict[str, float] = {}
@@ -68,7 +69,7 @@ def search(
     ) as advance:
         for candidate in candidates:
             tried = clone(head).set_params(**{f"{last}__{key}": value for key, value in candidate.items()})
-            accuracy = aside(lambda tried=tried: _cross_validated(tried, z, y, parts), advance)
+            accuracy = aside(partial(_cross_validated, tried, z, y, parts), advance)
             advance(1)
             if accuracy > best_accuracy:
                 best, best_accuracy = candidate, accuracy

@@ -10,7 +10,7 @@ import numpy as np
 
 from ...core import Result, Truth
 
-ENCODER = {  # by whether it learned from labels, where there is no test split
+ENCODER: dict[bool | None, str] = {  # by whether it learned from labels, where there is no test split
     True: "; the encoder learned from the scored samples' labels: this is no held-out accuracy",
     False: "; the encoder was trained on the scored samples too, without their labels",
 }

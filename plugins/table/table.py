@@ -251,12 +251,12 @@ class Table(Dataset):
         own = np.flatnonzero(np.isnan(scales))
         fixed = np.flatnonzero(~np.isnan(scales))
         made = Preparation((len(names),), "float32", tuple(names), encoding=encoded.encoding)
-        if not len(own):
-            seen, said, notices = None, (), ()
-        else:
+        if len(own):
             numbers = Data(torch.from_numpy(np.ascontiguousarray(encoded.rows[:, own])), f"'{path}'")
             found = measure(numbers, self.config.scale, [names[i] for i in own])
             seen, said, notices = found.preparation.seen, found.said, found.notices
+        else:
+            seen, said, notices = None, (), ()
         if seen is not None and len(fixed):
             pairs = dict(zip(own.tolist(), seen if len(seen) > 1 else seen * len(own), strict=True))
             seen = tuple(pairs.get(i, (0.0, 1.0)) for i in range(len(names)))

@@ -119,6 +119,7 @@ class VAE(Encoder):
                 nn.init.normal_(layer.weight, std=math.sqrt(2 / (4 * layer.in_channels)))
             else:
                 nn.init.kaiming_uniform_(layer.weight, nonlinearity="relu")
+            assert layer.bias is not None
             nn.init.zeros_(layer.bias)
         nn.init.zeros_(self.log_variance.weight)
         nn.init.constant_(self.log_variance.bias, FIRST_LOG_VARIANCE)
@@ -161,7 +162,7 @@ class VAE(Encoder):
         h, last = z, len(self.wide) + len(self.up) - 1
         for i, layer in enumerate(self.wide):
             h = layer(h) if i == last else F.relu(layer(h))
-        h = h.unflatten(1, self.map)
+        h = h.unflatten(1, self.map)  # type: ignore[no-untyped-call]
         if self.up:
             h = h.to(memory_format=torch.channels_last)
         for i, layer in enumerate(self.up):
