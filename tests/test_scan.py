@@ -146,7 +146,7 @@ def test_cached_codes_are_the_encoders_own():
 
 def test_the_head_and_the_epoch_of_the_least_held_out_loss_stay(tmp_path):
     data = groups(spread=1.5)
-    _, clusterer = fitted(tmp_path, data, heads=4, epochs=8, lr=0.05)
+    _, clusterer = fitted(tmp_path, data, start="random", heads=4, epochs=8, lr=0.05)
     lines = log_of(tmp_path / "scan")
     losses = [line["held_out/loss"] for line in lines]
     assert len(losses) == 8
@@ -156,11 +156,23 @@ def test_the_head_and_the_epoch_of_the_least_held_out_loss_stay(tmp_path):
     assert int(clusterer.chosen) == int(best["models"]["clusterer"]["chosen"])
 
 
+@pytest.mark.parametrize("start", ["kmeans", "random"])
+def test_training_starts_from_k_means_or_at_random(tmp_path, start):
+    """At a rate of 0 the clusters are those of the start; random ones are worse than k-means', so undone."""
+    data = groups(spread=0.5)
+    encoder, clusterer = fitted(tmp_path, data, start=start, lr=0.0, weight_decay=0.0, epochs=1, heads=3)
+    heads = clusterer.logits(embed(encoder, data)).argmax(dim=2).T
+    assert [agreement(head, data, 3) for head in heads] == [1] * (1 if start == "kmeans" else 3)
+    notices = tmp_path / "notices.json"
+    assert notices.exists() == (start == "random")
+    assert start == "kmeans" or "those of k-means on the codes" in notices.read_text()
+
+
 def test_labels_reach_neither_training_nor_choice(tmp_path):
     """Permuted classes change no bit: they are not looked at."""
     data = groups(spread=1.0)
     other = Data(data.x, "groups", revealed=truth_of(np.roll(data.revealed.labels, 1)))
-    found = [fitted(tmp_path / str(i), d, heads=3, epochs=4)[1] for i, d in enumerate((data, other))]
+    found = [fitted(tmp_path / str(i), d, epochs=4)[1] for i, d in enumerate((data, other))]
     for name, value in found[0].state_dict().items():
         assert torch.equal(found[1].state_dict()[name], value), name
 
@@ -215,7 +227,7 @@ def test_one_cluster_without_certain_samples_is_enough_to_leave_self_labelling_o
     x = data.x.clone()
     x[torch.from_numpy(data.revealed.labels == 2)] *= 0.1  # near the middle, where no head is that sure
     data = Data(x, "groups", revealed=data.revealed)
-    encoder, clusterer = fitted(tmp_path, data, label_epochs=2, threshold=0.99)
+    encoder, clusterer = fitted(tmp_path, data, start="random", label_epochs=2, threshold=0.99)
     found = assign(clusterer, embed(encoder, data))
     certain = [float((found.confidence[found.labels == k] > 0.99).float().mean()) for k in range(3)]
     assert sorted(certain)[0] == 0 < 0.05 < sorted(certain)[1]
@@ -246,7 +258,7 @@ def test_the_notice_stands_in_the_scores_of_the_run(tmp_path):
         "epochs_scale": 0.02, "evaluators": ("clustering",),
         "settings": {
             "encoder": {"hidden": "8"},
-            "clusterer": {"label_epochs": "9", "tune_encoder": "off"},
+            "clusterer": {"start": "random", "label_epochs": "9", "tune_encoder": "off"},
         },
     }  # fmt: skip
     scores = run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True).scores
@@ -326,7 +338,7 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, monkeypatch, stage):
     from deepclust.core.engine import Updater
 
     settings = {
-        "tune_encoder": True, "heads": 2, "epochs": 4, "lr": 0.1, "label_epochs": 4, "threshold": 0.5,
+        "tune_encoder": True, "start": "random", "heads": 2, "epochs": 4, "lr": 0.1, "label_epochs": 4, "threshold": 0.5,
         "average": 0.9, "label_batch_size": 64, "label_lr": 1e-3,
     }  # fmt: skip
     data = groups(spread=1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -27,23 +27,29 @@ from .prior import PriorName, choose_prior, is_uneven
 from .sample import Cached, Places, Tuned, View, draw_codes
 from .view import ViewName, choose_view
 
+StartName = Literal["kmeans", "random"]
 SOMEWHAT = 0.95  # of the clusters: where fewer would be as uneven, a prior may be what was wrong
 
 
 TUNED: Mapping[str, Any] = {
-    "neighbours": 20, "heads": 1, "tune_encoder": True, "least_steps": 650, "lr": 1e-4,
+    "neighbours": 20, "start": "random", "heads": 1, "tune_encoder": True, "least_steps": 650, "lr": 1e-4,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class SCANConfig:
     neighbours: int = setting(10, "nearest samples that should share a sample's cluster", low=1)
-    heads: int = setting(5, "heads trained side by side; the one of the least held-out loss stays", low=1)
+    start: StartName = setting(
+        "kmeans", "how training begins: kmeans: one head, from k-means' clusters of the codes; random: heads"
+    )
+    heads: int = setting(
+        5, "heads from random starts, side by side; the one of the least held-out loss stays", low=1
+    )
     entropy: float = setting(5.0, "weight of the term that uses all clusters", low=0)
     prior: PriorName = setting(
         "auto",
-        "sizes aimed at: uniform, or estimated by k-means on the codes, from whose clusters the heads then "
-        "begin; auto: estimated where they are far from even",
+        "sizes aimed at: uniform, or estimated by k-means on the codes, from whose clusters training then "
+        "begins; auto: estimated where they are far from even",
     )
     view: ViewName = setting(
         "none",
@@ -123,24 +129,26 @@ class SCAN(Clusterer):
     def _begin(self, z: Tensor, baseline: Baseline) -> dict[str, Tensor]:
         """New heads, and the scale of codes z (N, D); the state that gives the baseline's clusters.
 
-        Heads are uniform within 1/sqrt(D) of 0, or the baseline's where a prior is estimated from it.
+        Heads are uniform within 1/sqrt(D) of 0, or one, the baseline's, also where a prior is estimated.
         """
-        bound = z.shape[1] ** -0.5
-        self.weight = nn.Parameter(z.new_empty(len(self.weight), z.shape[1]).uniform_(-bound, bound))
-        self.bias = nn.Parameter(z.new_empty(len(self.bias)).uniform_(-bound, bound))
         self.mean = z.mean(dim=0)
         self.factor = z.var(dim=0, correction=0).mean().clamp_min(1e-12).rsqrt()
         weight, bias = baseline.layer(self.mean, self.factor)
-        heads = {"weight": weight.repeat(self.config.heads, 1), "bias": bias.repeat(self.config.heads)}
-        state = {**deepcopy(self.state_dict()), **heads}
-        if self.prior is not None:
-            self.load_state_dict(state)
+        at_random = self.config.start == "random" and self.prior is None
+        heads = self.config.heads if at_random else 1
+        self.weight = nn.Parameter(weight.repeat(heads, 1))
+        self.bias = nn.Parameter(bias.repeat(heads))
+        state = deepcopy(self.state_dict())
+        if at_random:
+            bound = z.shape[1] ** -0.5
+            self.weight.uniform_(-bound, bound)
+            self.bias.uniform_(-bound, bound)
         return state
 
     def logits(self, z: Tensor) -> Tensor:
         """Codes (B, D) to each head's logits (B, heads, K)."""
         scores = nn.functional.linear((z - self.mean) * self.factor, self.weight, self.bias)
-        h: Tensor = scores.unflatten(1, (self.config.heads, self.n_clusters))  # type: ignore[no-untyped-call]
+        h: Tensor = scores.unflatten(1, (-1, self.n_clusters))  # type: ignore[no-untyped-call]
         return h.float()
 
     def forward(self, z: Tensor) -> Tensor:

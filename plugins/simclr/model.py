@@ -88,7 +88,6 @@ class SimCLRConfig:
             "shift": 0.1,
             "rotation": 15.0,
             "zoom": 0.15,
-            "least_steps": 960,
         },
         # appendix B.9, with the crops and the optimiser of Van Gansbeke et al. 2020
         "paper": {"optimizer": "sgd", "lr": 0.4, "batch_size": 512, "epochs": 500},
