@@ -338,8 +338,8 @@ def test_a_killed_run_ends_with_the_same_bits(tmp_path, monkeypatch, stage):
     from deepclust.core.engine import Updater
 
     settings = {
-        "tune_encoder": True, "start": "random", "heads": 2, "epochs": 4, "lr": 0.1, "label_epochs": 4, "threshold": 0.5,
-        "average": 0.9, "label_batch_size": 64, "label_lr": 1e-3,
+        "tune_encoder": True, "start": "random", "heads": 2, "epochs": 4, "lr": 0.1, "label_epochs": 4,
+        "threshold": 0.5, "average": 0.9, "label_batch_size": 64, "label_lr": 1e-3,
     }  # fmt: skip
     data = groups(spread=1.0)
     encoder, whole = fitted(tmp_path / "whole", data, **settings)
