@@ -249,7 +249,7 @@ class Rehearsal(Run):
         for extension in watched:
             extension.join(trainer, epoch)
         watch = Enough(diary)
-        trainer.stops.append(watch)
+        trainer.stops = [watch, *limits]  # nothing else ends it, and none before it was measured
         trainer.run()
         step = (watch.seconds - sum(e.seconds for e in watched)) / max(1, watch.steps)
         batches = updater.batches

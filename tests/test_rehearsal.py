@@ -18,6 +18,7 @@ from deepclust.core import Data, InvalidSetting, Run, pipeline, rehearsal, truth
 from deepclust.core import run as runs
 from deepclust.core.comparison import comparison_from
 from deepclust.core.engine import Batches
+from deepclust.core.engine.extensions import Extension
 from deepclust.core.interfaces import Place
 from deepclust.core.plan import Request, request_from, resolve
 from deepclust.core.registry import installed
@@ -294,3 +295,25 @@ def test_what_is_bounded_does_not_grow_with_the_samples():
         pass
     LISTENING.reset(token)
     assert diary.passed(10) == (5 - 1 - 1) * 10 + 100 + 1  # at 6
+
+
+def test_a_stage_that_would_stop_at_once_takes_no_negative_time(tmp_path):
+    """As DEC's, where no label of the few samples changes."""
+    from deepclust.core.engine import Updater
+    from deepclust.core.rehearsal import Rehearsal
+
+    data, model = Data(torch.rand(64, 3), "rows"), torch.nn.Linear(3, 1)
+    run = Rehearsal(tmp_path, quiet=True, whole=6400, count=64)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    updater = Updater(run.batches(data, 16, "refine"), model, optimizer, lambda b: model(b.x).sum())
+
+    class Refresh(Extension):
+        trigger = (140, "iteration")
+
+        def __call__(self, trainer):
+            torch.rand(300, 300) @ torch.rand(300, 300)
+
+    run.train("refine", updater, [(20000, "iteration"), lambda trainer: trainer.iteration >= 2], [Refresh()])
+    (stage,) = run.diary.stages
+    assert stage.step > 0
+    assert (stage.steps, stage.open) == (20000, True)
