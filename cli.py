@@ -95,7 +95,8 @@ _COMMON = [  # options of run and compare
                  "Everything else that is given wins over it."),
     click.option("--data", metavar="NAME|PATH", help="A data set by name, a folder of images, a .csv, "
                  ".npy or .npz file.  [default: digits]"),
-    click.option("--clusters", metavar="K", help="A number, auto, or auto:2-30.  [default: the data set's]"),
+    click.option("--clusters", metavar="K", help="A number, auto, or auto:2-30.  [default: the data set's, "
+                 "or auto]"),
     click.option("--labels", metavar="WHERE", help="True classes: `folders` of images or `parent` folders, a "
                  "table's column, a .npy file.  For scores, and for encoders that learn from labels."),
     click.option("--image-size", metavar="N|HxW", help="Size that images of a folder are brought to."),

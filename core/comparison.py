@@ -152,7 +152,7 @@ def _describe(asked: Comparison, found: _Plans, place: Place) -> dict[str, Any]:
     device = devices.choose_device(asked.base.device)
     precision = devices.choose_precision(asked.base.precision, device)
     data = pipeline.load_data(plan, place)
-    clusters = pipeline.clusters_of(plan, data)
+    clusters = pipeline.clusters_of(plan)
     data.check(clusters if isinstance(clusters, int) else clusters[0])
     record = pipeline.record_of(plan, data, clusters, device, precision)
     common = ("clusters", "device", "precision", "epochs_scale")

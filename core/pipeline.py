@@ -27,11 +27,10 @@ from .choice import choose, stand_in
 from .console import phase
 from .data import Data
 from .engine import checkpoint
-from .errors import InvalidData
 from .evaluation import Trained, evaluate, protocol, write_results
 from .files import write_json
 from .interfaces import Clusterer, Encoder, Place
-from .plan import Plan, Request, check_made, resolve
+from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
 from .registry import Registry, installed
 from .run import Notice, Run, gather_notices
 from .scaling import scaled
@@ -80,7 +79,7 @@ def run(
     choice = choose(request, data, registry)
     request = choice.fill(request)
     plan = resolve(request, registry, given=given, data=data)
-    asked = clusters_of(plan, data)
+    asked = clusters_of(plan)
     fewest = asked if isinstance(asked, int) else asked[0]
     data.check(fewest)
     if check is not None:
@@ -89,7 +88,7 @@ def run(
     precision = devices.choose_precision(request.precision, device)
     record = {
         **record_of(plan, data, asked, device, precision),
-        "said": [*data.said, *([choice.why] if choice.why else [])],
+        "said": [line for line in (*data.said, _found_out(plan, asked), choice.why) if line],
     }
     devices.prepare(device)
     work = Run(
@@ -259,20 +258,19 @@ def _carry_out(
     return n_clusters, scores
 
 
-def clusters_of(plan: Plan, data: Data) -> int | tuple[int, int]:
-    """How many clusters are asked for, or the fewest and the most; by default the data set's.
-
-    Raises InvalidData where neither the user nor the data set says it.
-    """
+def clusters_of(plan: Plan) -> int | tuple[int, int]:
+    """How many clusters are asked for, or the fewest and the most to try; by default the data set's."""
     asked: int | tuple[int, int] | None = plan.clusters
     if asked is None and plan.data is not None:
         asked = plan.data.cls.n_clusters
-    if asked is None:
-        raise InvalidData(
-            f"how many clusters has {data.description}? Say it with --clusters, "
-            "or let --clusters auto find out."
-        )
-    return asked
+    return AUTO_CLUSTERS if asked is None else asked
+
+
+def _found_out(plan: Plan, asked: int | tuple[int, int]) -> str:
+    """The line for those who did not say how many clusters; empty where it is known."""
+    if plan.clusters is not None or isinstance(asked, int):
+        return ""
+    return f"how many clusters was not said: {asked[0]} to {asked[1]} are tried (--clusters to say it)"
 
 
 def _default_name(plan: Plan, asked: int | tuple[int, int]) -> str:

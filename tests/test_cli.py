@@ -54,6 +54,15 @@ def files() -> set[str]:
     return {str(p) for p in Path().rglob("*")}
 
 
+def test_a_number_of_clusters_that_nobody_said_is_found_out():
+    done = deepclust("run", "--data", "good.npz", *[o for o in TINY if o != "-q"], "--out", "open")
+    assert "how many clusters was not said: 2 to 30 are tried (--clusters to say it)" in done.output
+    asked = deepclust("run", "--data", "good.npz", "--clusters", "auto", *TINY, "--out", "asked")
+    assert "was not said" not in asked.output
+    counts = [json.loads(Path(out, "clusters.json").read_text()) for out in ("open", "asked")]
+    assert counts[0] == counts[1]
+
+
 BAD = {
     "encoder": (["run", "--encoder", "sdea"], "no encoder 'sdea'; did you mean 'sdae'?"),
     "clusterer": (["run", "--clusterer", "kmean"], "did you mean 'kmeans'?"),
@@ -77,7 +86,6 @@ BAD = {
     "no cluster": (["run", "--clusters", "0"], "0 clusters"),
     "too many clusters": (["run", "--data", "good.npz", "--clusters", "31"], "from 2 to 30"),
     "clusters in words": (["run", "--clusters", "three"], "three"),
-    "clusters not said": (["run", "--data", "good.npz"], "--clusters"),
     "nan": (["run", "--data", "nan.npy", "--clusters", "3"], "sample 7 at position (2,)"),
     "empty": (["run", "--data", "empty.npy", "--clusters", "3"], "empty"),
     "objects": (["run", "--data", "objects.npy", "--clusters", "3"], "never unpickled"),
