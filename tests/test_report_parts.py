@@ -86,6 +86,15 @@ def test_columns_are_in_the_users_units():
     assert found.values(data, np.array([3, 1])) == pytest.approx(rows[[3, 1]], rel=1e-4, abs=1e-2)
 
 
+def test_zeros_of_a_category_are_shown_as_such():
+    rows = np.repeat(np.eye(3), [7, 5, 11], axis=0)
+    prepared = Preparation((3,), "float32", tuple("abc"), tuple(rows.mean(axis=0)), tuple(rows.std(axis=0)))
+    data = Data(torch.from_numpy(prepared.standardise(rows)), "rows", prepared=prepared)
+    found = describe_columns(data, rows.argmax(axis=1), 3)
+    every = [*found.means, *found.values(data, np.arange(len(rows)))]
+    assert {found.words(j, value) for row in every for j, value in enumerate(row)} == {"0", "1.000"}
+
+
 def test_pictures_show_the_values():
     x = torch.zeros(5, 3, 4, 6, dtype=torch.uint8)
     x[2, 0], x[2, 1, 0, 0] = 200, 77

@@ -57,8 +57,7 @@ class Columns(NamedTuple):
             given: np.ndarray = data.given(torch.from_numpy(index)).cpu().numpy().astype(np.float64)
             return given
         rows = data.batch(torch.from_numpy(index)).cpu().numpy().astype(np.float64)
-        values: np.ndarray = rows * self.scale + self.offset
-        return values
+        return _cleared(rows * self.scale + self.offset, self.std)
 
 
 def describe_columns(data: Data, labels: np.ndarray, n_clusters: int) -> Columns:
@@ -84,8 +83,15 @@ def describe_columns(data: Data, labels: np.ndarray, n_clusters: int) -> Columns
     if made.dtype == "uint8":
         scale, offset = scale * 255, offset * 255
     base = first.numpy()
-    shown = (mean + base) * scale + offset
-    shown[np.abs(shown) < ZERO * std * scale] = 0  # what rounding leaves of a column with mean 0
+    std = std * scale
+    shown = _cleared((mean + base) * scale + offset, std)
     encoding = made.encoding or {}
     dates = frozenset(j for j, name in enumerate(names) if encoding.get(name, {}).get("kind") == "date")
-    return Columns(names, shown, std * scale, (means + base) * scale + offset, offset, scale, dates)
+    means = _cleared((means + base) * scale + offset, std)
+    return Columns(names, shown, std, means, offset, scale, dates)
+
+
+def _cleared(values: np.ndarray, std: np.ndarray) -> np.ndarray:
+    """Values (..., D) with 0 in place of what rounding leaves of it, in columns of deviations std (D,)."""
+    cleared: np.ndarray = np.where(np.abs(values) < ZERO * std, 0.0, values)
+    return cleared
