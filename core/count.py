@@ -89,6 +89,15 @@ def _read(path: Path, low: int, high: int) -> Count | None:
         return None
 
 
+def check_samples(n_samples: int, low: int, high: int) -> None:
+    """Raise InvalidData where so few samples cannot tell a number of clusters."""
+    if n_samples < PER_CLUSTER * low:
+        raise InvalidData(
+            f"{n_samples} samples do not tell whether they are {low} clusters or up to {high}: that takes "
+            f"{PER_CLUSTER * low} or more; give a number with --clusters."
+        )
+
+
 def choose_count(z: np.ndarray, low: int, high: int, seed: int, *, quiet: bool = False) -> Count:
     """The number of clusters, from ``low`` to ``high``, of codes z (N, D); see ``CRITERION``.
 

@@ -206,6 +206,8 @@ class Data:
         """Raise InvalidData for no samples, fewer distinct ones than ``n_clusters``, or values not finite."""
         if len(self) == 0 or self.x[0].numel() == 0:
             raise InvalidData(f"{self.description}: the data are empty, shape {tuple(self.x.shape)}.")
+        if len(self) == 1:
+            raise InvalidData(f"{self.description}: one sample is there, which is nothing to cluster.")
         if n_clusters < 2 or n_clusters > len(self):
             raise InvalidData(
                 f"{n_clusters} clusters were asked for of {len(self)} samples ({self.description}): "
@@ -213,13 +215,16 @@ class Data:
             )
         self.check_finite()
         distinct = self._distinct(n_clusters)
+        what = "row" if len(self.shape) == 1 else "image"
+        if distinct == 1:
+            raise InvalidData(
+                f"{self.description}: the {len(self)} samples are copies of 1 distinct {what}: there is "
+                "nothing to cluster."
+            )
         if distinct < n_clusters:
-            what = "row" if len(self.shape) == 1 else "image"
-            many = f"{distinct} distinct {what}s" if distinct > 1 else f"1 distinct {what}"
-            do = f"--clusters must be at most {distinct}" if distinct > 1 else "there is nothing to cluster"
             raise InvalidData(
                 f"{n_clusters} clusters were asked for of {len(self)} samples ({self.description}), which "
-                f"are copies of {many}: {do}."
+                f"are copies of {distinct} distinct {what}s: --clusters must be at most {distinct}."
             )
 
     def _distinct(self, enough: int) -> int:

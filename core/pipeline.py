@@ -82,6 +82,8 @@ def run(
     asked = clusters_of(plan)
     fewest = asked if isinstance(asked, int) else asked[0]
     data.check(fewest)
+    if not isinstance(asked, int):
+        count.check_samples(len(data), *asked)
     if check is not None:
         check(data)
     folder = out or Path("runs") / _default_name(plan, asked)

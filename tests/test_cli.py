@@ -31,6 +31,8 @@ def here(tmp_path, monkeypatch):
     np.savez("good.npz", x=x, y=labels)
     np.save("nan.npy", np.where(x == x[7, 2], np.nan, x))
     np.save("empty.npy", x[:0])
+    np.save("seven.npy", x[:7])
+    np.save("one.npy", x[:1])
     np.save("objects.npy", np.array([{}, []], dtype=object))
     np.save("flat.npy", x[0])
     Path("notes.txt").write_text("no array")
@@ -86,6 +88,8 @@ BAD = {
     "no cluster": (["run", "--clusters", "0"], "0 clusters"),
     "too many clusters": (["run", "--data", "good.npz", "--clusters", "31"], "from 2 to 30"),
     "clusters in words": (["run", "--clusters", "three"], "three"),
+    "too few to count": (["run", "--data", "seven.npy"], "7 samples do not tell whether they are 2 clusters"),
+    "one sample": (["run", "--data", "one.npy"], "one.npy, 1 samples: one sample is there"),
     "nan": (["run", "--data", "nan.npy", "--clusters", "3"], "sample 7 at position (2,)"),
     "empty": (["run", "--data", "empty.npy", "--clusters", "3"], "empty"),
     "objects": (["run", "--data", "objects.npy", "--clusters", "3"], "never unpickled"),
