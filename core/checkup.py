@@ -24,7 +24,9 @@ LOOKED_AT = 2048  # samples whose codes are looked at
 IDLE = 0.9  # share of a layer's units without a gradient from which on it is said
 RISE = 0.1  # of the first epoch's loss, by which the last one's may be above it
 FLAT = 1e-6  # variance of the codes, as a share of their mean square, below which they are all the same
+LARGEST = 1e15  # of a code: its square, summed over many, is far from overflowing still
 LINE = 1e-4  # variance of the codes beside their first axis, as a share of all of it
+TIGHT = 0.01  # variance within two groups, as a share of all of it, below which they are tight
 LEFT = 0.5  # share of the effective clusters that the codes came with, below which clusters were lost
 
 
@@ -143,6 +145,11 @@ def _spread(z: Tensor, samples: float, part: str) -> list[Finding]:
             f"{part} gives codes that are not finite for {bad} of {len(z)} samples: train it anew with a "
             "lower learning rate (encoder.lr), or with --precision float32."
         )
+    if float(z.abs().max()) > LARGEST:
+        raise TrainingFailed(
+            f"{part} gives codes as large as {float(z.abs().max()):.0e}, which nothing can cluster: it has "
+            "diverged; train it anew with a lower learning rate (encoder.lr)."
+        )
     centred = z - z.mean(dim=0)
     total = float(centred.square().sum())
     if samples == 0:
@@ -157,17 +164,36 @@ def _spread(z: Tensor, samples: float, part: str) -> list[Finding]:
             )
         ]
     if z.shape[1] > 1 and len(z) > 2:
-        axes = torch.linalg.eigvalsh(centred.T @ centred)
-        if float(axes[:-1].clamp_min(0).sum()) <= LINE * total:
+        along = _along_a_line(centred)
+        if along >= 1 - LINE and not _are_two(centred):
             return [
                 Finding(
-                    f"{part} puts all codes on one line ({float(axes[-1]) / total:.2%} of their variance), "
+                    f"{part} puts all codes on one line ({along:.2%} of their variance), "
                     "where clusters can only lie side by side; lower the learning rate (encoder.lr), train "
                     "longer (encoder.epochs), or take another encoder.",
                     ill=True,
                 )
             ]
     return []
+
+
+def _along_a_line(centred: Tensor) -> float:
+    """The share of the variance of codes (n, D) of mean 0 that lies in one direction."""
+    axes = torch.linalg.eigvalsh(centred.T @ centred).clamp_min(0)
+    return float(axes[-1] / axes.sum()) if float(axes.sum()) > 0 else 0.0
+
+
+def _are_two(centred: Tensor) -> bool:
+    """Whether codes (n, D) on a line are two tight groups, which always lie on one, parted by the widest gap
+    along it, that are no line by themselves."""
+    place = centred @ torch.linalg.eigh(centred.T @ centred).eigenvectors[:, -1]
+    ordered = place.sort().values
+    after = int(ordered.diff().argmax())
+    left = place <= ordered[after]
+    means = torch.stack([centred[~left].mean(dim=0), centred[left].mean(dim=0)])
+    within = centred - means[left.long()]
+    left_over = float(within.square().sum() / centred.square().sum())
+    return left_over <= TIGHT and _along_a_line(within) < 1 - LINE
 
 
 def effective_clusters(z: Tensor, n_clusters: int, seed: int) -> float:

@@ -48,17 +48,18 @@ def choose(request: Request, data: Data, registry: Registry) -> Choice:
     if AUTO not in (encoder, clusterer):
         return Choice(encoder, clusterer, "")
     usual, kind = (IMAGES, "images") if images else (ROWS, "rows")
-    reason = (
-        "views of an image should lie together, and neighbours share a cluster"
-        if images
-        else "a map that keeps neighbours together parts groups of any shape"
-    )
+    if encoder != AUTO:
+        reason = f"{BESIDE.get(encoder, 'kmeans')} is what goes with {encoder}"
+    elif images:
+        reason = "views of an image should lie together, and neighbours share a cluster"
+    else:
+        reason = "a map that keeps neighbours together parts groups of any shape"
     if encoder == AUTO:
         encoder = usual[0]
         if clusterer != AUTO and not _fits(encoder, clusterer, registry):
             encoder, reason = DECODING, f"{clusterer} needs an encoder that decodes"
     if clusterer == AUTO:
-        clusterer = usual[1] if encoder == usual[0] else BESIDE.get(encoder, "kmeans")
+        clusterer = BESIDE.get(encoder, "kmeans")
     open_parts = [part for part in ("encoder", "clusterer") if getattr(request, part) == AUTO]
     options = " and ".join(f"--{part}" for part in open_parts)
     why = f"{encoder} + {clusterer} for {kind}: {reason} ({options} to choose yourself)"
@@ -68,7 +69,7 @@ def choose(request: Request, data: Data, registry: Registry) -> Choice:
 
 
 def _fits(encoder: str, clusterer: str, registry: Registry) -> bool:
-    from .interfaces import has_ability
-
-    needs = registry.load("clusterer", clusterer).needs
-    return all(has_ability(registry.load("encoder", encoder), ability) for ability in needs)
+    """Whether the encoder has what the clusterer needs, whatever its settings are."""
+    needs, cls = registry.load("clusterer", clusterer).needs, registry.load("encoder", encoder)
+    names = [name for ability in needs for name in vars(ability) if not name.startswith("_")]
+    return all(hasattr(cls, name) for name in names)

@@ -169,6 +169,8 @@ def choose_data(asked: str, registry: Registry, choose: Callable[..., Chosen]) -
 
     Raises UnknownName for neither, DeepclustError for a path that nothing reads.
     """
+    if not asked.strip():
+        raise InvalidSetting("--data is empty; name a data set, a file or a folder, . for this one.")
     entries = registry.entries("dataset")
     names = [e.component.name for e in entries if not e.component.reads]
     if asked in names:

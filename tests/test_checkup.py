@@ -115,6 +115,22 @@ def test_collapsed_codes_are_ill_with_their_cause(encoder, words):
     assert found.ill
 
 
+@pytest.mark.parametrize(
+    ("apart", "spread", "line"), [(100, (1, 1), False), (100, (1, 0), True), (8, (1, 0.01), True)]
+)
+def test_two_tight_groups_are_no_line_unless_each_is_one(apart, spread, line):
+    """Tight: 100 deviations apart; at 8 with hardly any width it is a line with a gap."""
+    x = torch.randn(200, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(spread)
+    x[::2, 0] += apart
+    found = looked(Fixed(torch.eye(2)), x * torch.tensor([1.0, 0.5]))
+    assert [finding.ill for finding in found] == [True] * line
+
+
+def test_codes_beyond_all_measure_end_the_run():
+    with pytest.raises(TrainingFailed, match="as large as 1e.1[89], .* lower learning rate"):
+        looked(Fixed(1e18 * torch.randn(3, 4)))
+
+
 def test_equal_samples_are_blamed_and_not_the_encoder():
     (found,) = looked(Fixed(torch.randn(3, 4)), torch.ones(50, 4))
     assert "samples that were looked at are the same" in found.text

@@ -11,7 +11,7 @@ from deepclust.core.choice import choose, stand_in
 from deepclust.core.config import build
 from deepclust.core.errors import InvalidSetting, UnknownName
 from deepclust.core.pipeline import run
-from deepclust.core.plan import AUTO, Request, data_defaults, request_from, resolve
+from deepclust.core.plan import AUTO, Request, check_made, data_defaults, request_from, resolve
 from deepclust.core.registry import installed
 from deepclust.plugins.simclr.model import SimCLR, SimCLRConfig
 
@@ -30,10 +30,16 @@ def test_every_choice_is_a_pair_that_can_work_and_keeps_what_was_named(data, enc
     assert encoder in (AUTO, plan.request.encoder)
     assert clusterer in (AUTO, plan.request.clusterer)
     assert AUTO not in (plan.request.encoder, plan.request.clusterer)
+    check_made(plan, plan.encoder.cls(plan.encoder.config, data.shape))  # with these settings as well
     said = chosen.why
     assert ("--encoder" in said, "--clusterer" in said) == (encoder == AUTO, clusterer == AUTO)
     assert (f"{chosen.encoder} + {chosen.clusterer}" in said) == (AUTO in (encoder, clusterer))
     assert not plan.encoder.entry.component.supervised
+
+
+def test_the_reason_is_that_of_the_pair():
+    why = choose(Request(encoder="cae"), GREY, installed()).why
+    assert why == "cae + kmeans for images: kmeans is what goes with cae (--clusterer to choose yourself)"
 
 
 def test_what_is_named_is_checked_before_the_data_are_read():

@@ -89,6 +89,7 @@ BAD = {
     "too many clusters": (["run", "--data", "good.npz", "--clusters", "31"], "from 2 to 30"),
     "clusters in words": (["run", "--clusters", "three"], "three"),
     "too few to count": (["run", "--data", "seven.npy"], "7 samples do not tell whether they are 2 clusters"),
+    "no path": (["run", "--data", ""], "--data is empty"),
     "one sample": (["run", "--data", "one.npy"], "one.npy, 1 samples: one sample is there"),
     "nan": (["run", "--data", "nan.npy", "--clusters", "3"], "sample 7 at position (2,)"),
     "empty": (["run", "--data", "empty.npy", "--clusters", "3"], "empty"),

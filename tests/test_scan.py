@@ -43,6 +43,13 @@ def test_neighbours_are_of_the_same_part_and_never_the_sample_itself():
     assert not torch.equal(mine(z, 7, 0.2, seed=4).held, mined.held)
 
 
+@pytest.mark.parametrize(("count", "held"), [(300, 30), (150, 0)])
+def test_none_are_held_back_whose_neighbours_would_be_of_other_clusters(tmp_path, count, held):
+    """Ten for each of three clusters at least."""
+    _, clusterer = fitted(tmp_path, groups(count), epochs=2)
+    assert int((clusterer.neighbours[:, -1] < 0).sum()) == held
+
+
 def test_few_samples_are_all_trained_on():
     mined = mine(logits(12, 3), 20, 0.1, seed=0)
     assert mined.train.tolist() == mined.held.tolist() == list(range(12))

@@ -22,7 +22,7 @@ from ...core.referee import Referee
 from .choice import HeldOut
 from .label import label_again
 from .loss import entropy, inconsistency
-from .mining import Mined, mine
+from .mining import HELD_NEIGHBOURS, Mined, mine
 from .prior import PriorName, choose_prior, is_uneven
 from .sample import Cached, Places, Tuned, View, draw_codes
 from .view import ViewName, choose_view
@@ -59,7 +59,10 @@ class SCANConfig:
     tune_encoder: bool = setting(False, "train the encoder along with the heads")
     draws: int = setting(8, "distortions of each sample whose codes a frozen encoder gives once", low=1)
     held_out: float = setting(
-        0.1, "share of the samples that the epoch and the head are chosen by, without labels", low=0, high=0.5
+        0.1,
+        "share of the samples that train nothing and choose epoch and head, without labels; 0 of few samples",
+        low=0,
+        high=0.5,
     )
     epochs: int | None = setting(
         None,
@@ -159,6 +162,11 @@ class SCAN(Clusterer):
         """Raise InvalidSetting for a view that these data or this encoder cannot have."""
         self._views(encoder, data)
 
+    def _held_out(self, n: int) -> float:
+        """The share held back of n samples: none where their neighbours would be of other clusters."""
+        share = self.config.held_out
+        return share if share * n >= 2 * HELD_NEIGHBOURS * self.n_clusters else 0.0
+
     def _views(self, encoder: Encoder, data: Data) -> tuple[View | None, View | None]:
         """What samples are seen through in the stages ``scan`` and ``label``."""
         c = self.config
@@ -176,7 +184,7 @@ class SCAN(Clusterer):
         c = self.config
         view, label_view = self._views(encoder, data)
         z = embed(encoder, data, autocast=run.autocast)
-        mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"))
+        mined = mine(z, c.neighbours, self._held_out(len(z)), run.seed_for("held-out"))
         self.neighbours = mined.table()
         referee = Referee(encoder, data, run.autocast)
         still, coded = Given(None, (z.shape[1],)), Data(z, "codes", data.device)  # the encoder as it came
