@@ -35,6 +35,7 @@ from deepclust.core.registry import installed
 from deepclust.plugins.clustering.metric import accuracy
 from made_sets import mnist
 
+TABLE = "mean and deviation over seeds"
 WORKER = Path(__file__).with_name("umap_learn.py")
 
 
@@ -93,8 +94,11 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=3, help="each with a split of its own")
     parser.add_argument("--results", type=Path)
     args = parser.parse_args()
-    table: dict[str, Any] = {}
+    kept = json.loads(args.results.read_text()) if args.results and args.results.exists() else {}
+    table: dict[str, Any] = kept.get(TABLE, {})
     for name, (x, y) in sets(args.mnist).items():
+        if name in table:
+            continue
         rows: dict[str, list[dict]] = {"deepclust": [], "umap-learn": []}
         for seed in range(args.seeds):
             order = np.random.default_rng(seed).permutation(len(x))
@@ -111,7 +115,7 @@ def main() -> None:
             for peer, found in rows.items()
         }
         print(name, json.dumps(table[name], indent=1), flush=True)
-        save({"command": __doc__.strip().splitlines()[-1].strip(), "mean and deviation over seeds": table,
+        save({"command": __doc__.strip().splitlines()[-1].strip(), TABLE: table,
               "umap-learn": str(both[1]["version"]), "machine": machine()}, args.results)  # fmt: skip
 
 
