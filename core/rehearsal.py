@@ -196,7 +196,7 @@ class Rehearsal(Run):
         wait = max(1.0, (time.perf_counter() - start) / spent) if spent > 0 else 1.0
         scored = sum(evaluator.seconds(self.whole) for evaluator in evaluators.values())
         rest["results"] = sample * samples + wait * scored
-        return Timetable(tuple(self.diary.stages), rest, self.epochs_scale)
+        return Timetable(tuple(self.diary.stages), rest)  # the steps are at this run's scale already
 
     def batches(
         self,

@@ -103,6 +103,8 @@ def test_planned_steps_are_those_of_the_run_whose_bits_stay_the_same(pair, tmp_p
     (table,) = tables
     planned = {stage.name: stage.steps for stage in table.stages}
     assert planned == steps_of(tmp_path / "with")
+    at_scale = sum(stage.before + stage.step * stage.steps for stage in table.stages)
+    assert table.total == pytest.approx(at_scale + sum(table.rest.values())), "not scaled once more"
     for name in ("labels.csv", "model.safetensors"):
         assert (tmp_path / "with" / name).read_bytes() == (tmp_path / "without" / name).read_bytes(), name
     files = [{p.relative_to(f) for p in f.rglob("*")} for f in (tmp_path / "with", tmp_path / "without")]
