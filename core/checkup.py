@@ -145,9 +145,10 @@ def _spread(z: Tensor, samples: float, part: str) -> list[Finding]:
             f"{part} gives codes that are not finite for {bad} of {len(z)} samples: train it anew with a "
             "lower learning rate (encoder.lr), or with --precision float32."
         )
-    if float(z.abs().max()) > LARGEST:
+    largest = float(z.abs().max())
+    if largest > LARGEST:
         raise TrainingFailed(
-            f"{part} gives codes as large as {float(z.abs().max()):.0e}, which nothing can cluster: it has "
+            f"{part} gives codes as large as {largest:.0e}, which nothing can cluster: it has "
             "diverged; train it anew with a lower learning rate (encoder.lr)."
         )
     centred = z - z.mean(dim=0)

@@ -153,7 +153,7 @@ def _describe(asked: Comparison, found: _Plans, place: Place) -> dict[str, Any]:
     precision = devices.choose_precision(asked.base.precision, device)
     data = pipeline.load_data(plan, place)
     clusters = pipeline.clusters_of(plan)
-    data.check(clusters if isinstance(clusters, int) else clusters[0])
+    pipeline.check_data(data, clusters)
     record = pipeline.record_of(plan, data, clusters, device, precision)
     common = ("clusters", "device", "precision", "epochs_scale")
     components = [c for p in found.plans.values() for c in (p.encoder, p.clusterer)]

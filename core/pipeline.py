@@ -80,10 +80,7 @@ def run(
     request = choice.fill(request)
     plan = resolve(request, registry, given=given, data=data)
     asked = clusters_of(plan)
-    fewest = asked if isinstance(asked, int) else asked[0]
-    data.check(fewest)
-    if not isinstance(asked, int):
-        count.check_samples(len(data), *asked)
+    fewest = check_data(data, asked)
     if check is not None:
         check(data)
     folder = out or Path("runs") / _default_name(plan, asked)
@@ -266,6 +263,18 @@ def clusters_of(plan: Plan) -> int | tuple[int, int]:
     if asked is None and plan.data is not None:
         asked = plan.data.cls.n_clusters
     return AUTO_CLUSTERS if asked is None else asked
+
+
+def check_data(data: Data, asked: int | tuple[int, int]) -> int:
+    """The fewest clusters that are asked for.
+
+    Raises InvalidData where ``data`` cannot have them, or are too few to find out how many there are.
+    """
+    fewest = asked if isinstance(asked, int) else asked[0]
+    data.check(fewest)
+    if not isinstance(asked, int):
+        count.check_samples(len(data), *asked)
+    return fewest
 
 
 def _found_out(plan: Plan, asked: int | tuple[int, int]) -> str:

@@ -179,7 +179,8 @@ def test_labels_reach_neither_training_nor_choice(tmp_path):
     """Permuted classes change no bit: they are not looked at."""
     data = groups(spread=1.0)
     other = Data(data.x, "groups", revealed=truth_of(np.roll(data.revealed.labels, 1)))
-    found = [fitted(tmp_path / str(i), d, epochs=4)[1] for i, d in enumerate((data, other))]
+    settings = {"start": "random", "heads": 3, "epochs": 4}
+    found = [fitted(tmp_path / str(i), d, **settings)[1] for i, d in enumerate((data, other))]
     for name, value in found[0].state_dict().items():
         assert torch.equal(found[1].state_dict()[name], value), name
 

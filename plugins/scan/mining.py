@@ -10,7 +10,6 @@ from torch import Tensor
 
 from ...core.neighbour import nearest
 
-FEWEST = 8  # samples held back, below which none are
 HELD_NEIGHBOURS = 5  # of a sample held back, among those held back
 
 
@@ -37,15 +36,16 @@ class Mined:
         return found
 
 
-def mine(z: Tensor, count: int, share: float, seed: int) -> Mined:
+def mine(z: Tensor, count: int, share: float, seed: int, fewest: int = 8) -> Mined:
     """The ``count`` nearest neighbours by cosine similarity of codes z (N, D), in each part.
 
-    share: of the samples that is held back, drawn by ``seed``. Section 2.2 (Van Gansbeke et al. 2020).
+    share: of the samples that is held back, drawn by ``seed``; none where that is less than
+    ``fewest``. Section 2.2 (Van Gansbeke et al. 2020).
     """
     n = len(z)
     unit = F.normalize(z.float(), dim=1)
     held = round(share * n)
-    if held < FEWEST or n - held < FEWEST:
+    if held < fewest or n - held < fewest:
         places = torch.arange(n, device=z.device)
         found = _within(unit, places, count)
         return Mined(places, found, places, found[:, :HELD_NEIGHBOURS])

@@ -162,11 +162,6 @@ class SCAN(Clusterer):
         """Raise InvalidSetting for a view that these data or this encoder cannot have."""
         self._views(encoder, data)
 
-    def _held_out(self, n: int) -> float:
-        """The share held back of n samples: none where their neighbours would be of other clusters."""
-        share = self.config.held_out
-        return share if share * n >= 2 * HELD_NEIGHBOURS * self.n_clusters else 0.0
-
     def _views(self, encoder: Encoder, data: Data) -> tuple[View | None, View | None]:
         """What samples are seen through in the stages ``scan`` and ``label``."""
         c = self.config
@@ -184,7 +179,8 @@ class SCAN(Clusterer):
         c = self.config
         view, label_view = self._views(encoder, data)
         z = embed(encoder, data, autocast=run.autocast)
-        mined = mine(z, c.neighbours, self._held_out(len(z)), run.seed_for("held-out"))
+        fewest = 2 * HELD_NEIGHBOURS * self.n_clusters  # else their neighbours are of other clusters
+        mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"), fewest)
         self.neighbours = mined.table()
         referee = Referee(encoder, data, run.autocast)
         still, coded = Given(None, (z.shape[1],)), Data(z, "codes", data.device)  # the encoder as it came
