@@ -56,7 +56,7 @@ class Data:
     root: the folder that ``files`` are relative to, where they are files.
     skipped: the (file, reason) of what could not be read.
     prepared: how the samples were made, where that takes more than their shape and type.
-    raw: whether ``x`` is as the user gave it, so that ``batch`` standardises as ``prepared`` says.
+    raw: whether ``x`` is as the user gave it, so that ``batch`` scales it as ``prepared`` says.
     mapped: reads the rows where ``x`` is memory-mapped.
     test: samples that no fit sees, made in the same way, for scores alone.
     said: what was done to the samples, a line each, said before training. notices: sentences about them
@@ -97,8 +97,8 @@ class Data:
     def batch(self, index: Tensor) -> Tensor:
         """The samples at ``index`` (B,) as float32 on the device; bytes become 0 to 1.  # (B, *shape)
 
-        Where the data are ``raw`` they are standardised as ``prepared`` says, as ``Preparation.standardise``
-        does it.
+        Where the data are ``raw``, rows are standardised as ``Preparation.standardise`` does it, and images
+        are between the ends of ``Preparation.source``, as 0 to 1.
         """
         return self._deliver(self.given(index))
 
@@ -133,19 +133,25 @@ class Data:
         return rows if rows.device == self.device else rows.pin_memory().to(self.device, non_blocking=True)
 
     def _standardise(self, rows: Tensor) -> Tensor:
-        mean, std, limit = self._scale
+        mean, std, low, high = self._scale
         rows = rows.to(torch.float64).sub(mean).div_(std)
-        return rows.clamp_(-limit, limit).to(torch.float32)
+        return rows.clamp_(low, high).to(torch.float32)
 
     @cached_property
-    def _scale(self) -> tuple[Tensor, Tensor, float]:
+    def _scale(self) -> tuple[Tensor, Tensor, float, float]:
+        """What is taken away, what divides, and the ends of what is left."""
         made = self.preparation
+        device = torch.device("cpu") if self.device.type == "mps" else self.device
+
+        def double(values: object) -> Tensor:
+            return torch.tensor(values, dtype=torch.float64, device=device)
+
+        if made.source is not None:
+            return double(made.source[0]), double(made.source[1] - made.source[0]), 0.0, 1.0
         if made.mean is None or made.std is None:
             raise ValueError("raw data must say how they are prepared")
-        device = torch.device("cpu") if self.device.type == "mps" else self.device
-        mean = torch.tensor(made.mean, dtype=torch.float64, device=device)
-        std = torch.tensor(made.std, dtype=torch.float64, device=device)
-        return mean, std, math.inf if made.limit is None else made.limit
+        limit = math.inf if made.limit is None else made.limit
+        return double(made.mean), double(made.std), -limit, limit
 
     @property
     def truth(self) -> Truth | None:
@@ -165,8 +171,8 @@ class Data:
         return replace(self, revealed=None, files=None, root=None, skipped=(), test=None, sealed=True)
 
     def prepared_as(self, preparation: Preparation) -> Data:
-        """Data that ``preparation`` fits, standardised as it says."""
-        raw = preparation.mean is not None
+        """Data that ``preparation`` fits, on the scale that it says."""
+        raw = preparation.mean is not None or (preparation.source is not None and self.x.dtype != torch.uint8)
         if raw or self.x.dtype != torch.float64:
             return replace(self, prepared=preparation, raw=raw)
         return replace(self, x=self.x.to(torch.float32), mapped=None, prepared=preparation, raw=False)
@@ -193,7 +199,7 @@ class Data:
         digest.update(f"{tuple(self.x.shape)} {self.x.dtype}".encode())
         if self.raw:
             made = self.preparation
-            digest.update(f"{made.mean} {made.std} {made.limit}".encode())
+            digest.update(f"{made.source or made.mean} {made.std} {made.limit}".encode())
         if self.x.nbytes > HASHED_BYTES:
             index = torch.linspace(0, len(self) - 1, 4096).long().clamp_(max=len(self) - 1)
             digest.update(self.x.index_select(0, index).contiguous().numpy().tobytes())

@@ -107,6 +107,8 @@ def describe(bundle: Bundle) -> dict[str, Any]:
     preparation = bundle.preparation
     shape = ", ".join(map(str, preparation.shape))
     scale = ", bytes divided by 255" if preparation.dtype == "uint8" else ""
+    if preparation.source is not None and preparation.dtype != "uint8":
+        scale += ", less preparation.source[0] and divided by what is between its two values, within 0 to 1"
     if preparation.mean is not None:
         scale += ", each column less preparation.mean and divided by preparation.std"
     if preparation.limit is not None:

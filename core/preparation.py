@@ -21,9 +21,10 @@ class Preparation:
     shape: of one sample. dtype: ``"uint8"`` or ``"float32"``, which ``Data.batch`` scales differently.
     columns: the names of a sample's values, where they have any: a table's columns, in their order.
     mean, std: what each column was standardised with, where it was; of bytes as 0 to 1. limit:
-    standardised values beyond it count as it. source: the values of image files that became 0 and 255,
-    where they hold others. seen: the lowest and the highest value in training as the user gave them,
-    absurd ones apart: one pair for all values, or one for each column where units differ.
+    standardised values beyond it count as it. source: the values of images that became 0 and 255, of
+    numbers in arrays 0 and 1, where they hold others. seen: the lowest and the highest value in training
+    as the user gave them, absurd ones apart: one pair for all values, or one for each column where units
+    differ.
     encoding: for each column of a table how its cells became values, as JSON; ``columns`` then names
     the values. None: all cells are numbers.
     """

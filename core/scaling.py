@@ -1,4 +1,5 @@
-"""On which scale rows are seen: each column centred, with one deviation for all columns or its own for each.
+"""On which scale samples are seen: of rows each column centred, with one deviation for all or its own for
+each; of images that are neither bytes nor from 0 to 1 what most of their values lie between.
 
 docs/defaults.md says what the rule and its numbers rest on.
 """
@@ -16,6 +17,7 @@ import torch
 from .data import Data
 from .errors import InvalidData
 from .preparation import Preparation
+from .training_range import compare
 
 Scale = Literal["auto", "standard", "none"]
 
@@ -59,21 +61,23 @@ class Columns(NamedTuple):
 def scaled(data: Data, scale: Scale = "auto") -> Data:
     """``data`` whose batches are on the scale that the training samples ask for; see ``measure``.
 
-    Rows stay as they are in memory or file. Of images that are no bytes only the range is kept.
+    Samples stay as they are in memory or file.
     """
     if len(data) == 0 or data.x[0].numel() == 0:
         return data  # Data.check refuses them
     if len(data.shape) != 1:
         if data.x.dtype == torch.uint8:
             return data
-        found = Measured(replace(data.preparation, seen=(_range(data),)))
+        found = _measure_images(data, scale)
     else:
         found = measure(data, scale)
-    made = found.preparation
+    made, test, notices = found.preparation, None, found.notices
+    if data.test is not None:
+        test, elsewhere = data.test.prepared_as(made), compare(data.test, made)
+        notices = notices if elsewhere is None else (*notices, elsewhere)
     return replace(
-        data.prepared_as(made), test=None if data.test is None else data.test.prepared_as(made),
-        said=(*data.said, *found.said), notices=(*data.notices, *found.notices),
-    )  # fmt: skip
+        data.prepared_as(made), test=test, said=(*data.said, *found.said), notices=(*data.notices, *notices)
+    )
 
 
 def measure(data: Data, scale: Scale = "auto", names: Sequence[str] | None = None) -> Measured:
@@ -107,6 +111,33 @@ def measure(data: Data, scale: Scale = "auto", names: Sequence[str] | None = Non
     count, absurd = _clipped(data, made)
     notice = () if absurd is None else (absurd.sentence(made, names),)
     return Measured(made, (_say(made, ratio, scale, count),), notice)
+
+
+def _measure_images(data: Data, scale: Scale) -> Measured:
+    """How images that are no bytes are to be scaled: 0 to 1 is what their values lie between, absurd ones
+    apart, where that is not within 0 to 1 already."""
+    low, high = seen = _range(data)
+    made = replace(data.preparation, seen=(seen,))
+    extremes = torch.stack([torch.stack(rows.aminmax()) for _, rows in data.pieces()])
+    least, most = float(extremes[:, 0].min()), float(extremes[:, 1].max())
+    if scale == "none" or (least >= 0 and most <= 1) or high <= low:
+        return Measured(made)
+    if low >= 0 and high <= 1:
+        low, high = 0.0, 1.0
+    made = replace(made, source=(low, high))
+    beyond, absurd = 0, 0
+    for _, rows in data.pieces():
+        beyond += int(((rows < low) | (rows > high)).sum())
+        absurd += int(((rows < low - (high - low)) | (rows > high + (high - low))).sum())
+    said = f"images: values from {low:g} to {high:g} became 0 to 1"
+    if beyond:
+        said += f"; {beyond:,} beyond {'counts' if beyond == 1 else 'count'} as the end"
+    what = "1 value is" if absurd == 1 else f"{absurd:,} values are"
+    notice = (
+        f"{what} far outside {low:g} to {high:g}, where nearly all lie, and "
+        f"{'counts' if absurd == 1 else 'count'} as the end of it: they go from {least:g} to {most:g}."
+    )
+    return Measured(made, (said,), (notice,) if absurd else ())
 
 
 def _seen(columns: Columns, ratio: float) -> tuple[tuple[float, float], ...]:

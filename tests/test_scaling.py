@@ -246,6 +246,72 @@ def test_the_report_speaks_in_the_users_units(x):
     assert np.array_equal(found.values(data, np.array([7, 3])), x[[7, 3]])
 
 
+IMAGES = (DIGITS.reshape(-1, 8, 8) / 16).astype(np.float32)
+
+
+def images(x, **more):
+    return Data(torch.from_numpy(np.ascontiguousarray(x))[:, None], "images", **more)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [IMAGES * 255, IMAGES * 2 - 1, np.round(IMAGES * 64_000), IMAGES * 1.0069, IMAGES * 1e-3 + 3],
+    ids=["to 255", "about 0", "16 bits", "a little more than 1", "narrow"],
+)
+def test_images_of_numbers_are_seen_from_0_to_1_on_any_scale(given):
+    data = scaled(images(given.astype(np.float64)))
+    assert torch.allclose(data.slice(0, 90), images(IMAGES).slice(0, 90), atol=2e-5)
+    data.check_range("views take 0 to 1.")
+    assert data.preparation.source == pytest.approx((given.min(), given.max()))
+    assert data.said[-1].startswith("images: values from ")
+    assert not data.notices
+    assert scaled(images(given), "none").preparation.source is None
+
+
+def test_images_from_0_to_1_and_bytes_stay_as_they_are():
+    for x in (IMAGES, IMAGES / 3, (IMAGES * 255).astype(np.uint8)):
+        data = scaled(images(x))
+        assert not data.raw
+        assert not data.said
+        assert torch.equal(data.slice(0, 50), images(x).slice(0, 50))
+
+
+def test_an_absurd_pixel_is_named_and_moves_no_other():
+    x = IMAGES.copy()
+    x[5, 3, 3], x[7, 0, 0] = 1e20, -40
+    data = scaled(images(x))
+    seen = data.slice(0, 50)
+    assert seen[5, 0, 3, 3] == 1
+    assert seen[7, 0, 0, 0] == 0
+    x[5, 3, 3], x[7, 0, 0] = 1, 0
+    assert torch.equal(seen[:, 0], torch.from_numpy(x[:50]))
+    assert data.notices == (
+        "2 values are far outside 0 to 1, where nearly all lie, and count as the end of it: they go from -40 "
+        "to 1e+20.",
+    )
+
+
+def test_new_images_are_seen_as_those_in_training(tmp_path):
+    """By predict in a process of its own, and in a file that holds other values."""
+    x = np.round(IMAGES[:300] * 4000)
+    np.save(tmp_path / "x.npy", x.astype(np.uint16))
+    np.save(tmp_path / "half.npy", x[150:].astype(np.float32))
+    command("run", "--data", str(tmp_path / "x.npy"), "--out", str(tmp_path / "run"), *TINY)
+    for name in ("x", "half"):
+        new = [str(tmp_path / f"{name}.npy"), "-o", str(tmp_path / f"{name}.csv"), "-q"]
+        command("predict", str(tmp_path / "run"), *new, "--embedding", str(tmp_path / f"{name}-z.npy"))
+    z = np.load(tmp_path / "run/embedding.npy")
+    assert np.array_equal(np.load(tmp_path / "x-z.npy"), z)
+    assert np.allclose(np.load(tmp_path / "half-z.npy"), z[150:], atol=1e-5)
+
+
+def test_a_test_split_on_another_scale_is_named():
+    both = rows(np.vstack([BLOBS, BLOBS * 255]))
+    data = scaled(hold_out(both, len(BLOBS), None))
+    assert any("far outside the training range" in notice for notice in data.notices)
+    assert not scaled(hold_out(rows(np.vstack([BLOBS, BLOBS])), len(BLOBS), None)).notices
+
+
 TINY = [
     "--encoder", "sdae",
     "--evaluator", "clustering", "--epochs-scale", "0.05", "--device", "cpu", "--clusterer", "kmeans",

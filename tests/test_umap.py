@@ -12,7 +12,7 @@ from sklearn.manifold import trustworthiness
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier
 
-from deepclust.core import Data, InvalidData, InvalidSetting, Mapped, Place, Run, embed
+from deepclust.core import Data, InvalidData, InvalidSetting, Mapped, Place, Run, Standardise, embed
 from deepclust.core.config import build
 from deepclust.core.engine import Updater
 from deepclust.core.engine.checkpoint import seed_everything
@@ -26,7 +26,7 @@ from deepclust.plugins.umap.edge import EdgeBatches
 from deepclust.plugins.umap.graph import Graph, fuzzy_graph, memberships, symmetrise
 from deepclust.plugins.umap.loss import cross_entropy, fit_curve
 from deepclust.plugins.umap.model import UMAP
-from deepclust.plugins.umap.points import centre_and_scale, points
+from deepclust.plugins.umap.points import points
 from made_logits import logits
 from made_training import log_of, quiet
 
@@ -168,10 +168,17 @@ def test_edges_are_drawn_in_proportion_to_their_weights_from_seed_and_number_alo
 # the points
 
 
+def seen(data):
+    """What makes of samples what the network sees."""
+    inputs = Standardise((data.x[0].numel(),))
+    inputs.fit(data)
+    return lambda x: inputs(x.flatten(1))
+
+
 def test_samples_are_centred_and_have_mean_square_one():
     x = logits(500, 6) * torch.tensor([1.0, 9, 0, 2, 3, 4]) + 1e4  # one column without variance
     data = rows(x)
-    found = points(data, *centre_and_scale(data), seed=0)
+    found = points(data, seen(data), seed=0)
     assert torch.allclose(found.mean(0), torch.zeros(6), atol=1e-3)
     assert float(found.square().mean()) == pytest.approx(1, rel=1e-3)
     wanted = (x - x.mean(0)) / found.new_tensor(float((x - x.mean(0)).square().mean().sqrt()))
@@ -181,11 +188,10 @@ def test_samples_are_centred_and_have_mean_square_one():
 def test_wide_samples_keep_their_neighbours_on_principal_components(monkeypatch):
     """Samples that vary in 20 directions of 300 lie as far from each other as before."""
     data = rows(logits(150, 20) @ logits(20, 300, seed=1) + 3)
-    mean, scale = centre_and_scale(data)
-    whole = points(data, mean, scale, seed=0)
+    whole = points(data, see := seen(data), seed=0)
     monkeypatch.setattr(points_module, "PRODUCTS", 0)
     monkeypatch.setattr(points_module, "BLOCK_VALUES", 7000)
-    less = points(data, mean, scale, seed=0)
+    less = points(data, see, seed=0)
     assert less.shape == (150, 100)
     assert np.allclose(pairwise_distances(less), pairwise_distances(whole), atol=2e-3)
 

@@ -53,8 +53,8 @@ class ArrayConfig:
     )
     scale: Literal["auto", "standard", "none"] = setting(
         "auto",
-        "of rows, not of images; auto: columns centred and divided by one deviation, or each by its own "
-        "where units differ; standard: each by its own; none: as they are",
+        "auto: columns centred and divided by one deviation, or each by its own where units differ; images "
+        "from 0 to 1; standard: each column by its own; none: as they are",
     )
 
 

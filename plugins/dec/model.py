@@ -47,7 +47,7 @@ class DECConfig:
     augment: bool = setting(True, "train on the encoder's augmented samples, where it has any")
     batch_size: int = setting(256, "samples in a batch", low=1)
     optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser of encoder and centres")
-    lr: float = setting(2e-3, "learning rate", low=0)
+    lr: float = setting(1e-3, "learning rate", low=0)
     schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
     momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
 
@@ -66,7 +66,6 @@ class DECConfig:
 
 @dataclass(frozen=True)
 class IDECConfig(DECConfig):
-    lr: float = setting(1e-3, "learning rate", low=0)
     gamma: float = setting(0.1, "weight of the clustering loss beside the reconstruction", low=0)
 
     # Guo et al. 2017, section 4.3, on MNIST

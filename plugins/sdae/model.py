@@ -191,18 +191,18 @@ class SDAE(Encoder):
 
         def loss(batch: Batch) -> Tensor:
             with torch.no_grad():
-                x = self.augment(batch.x)
-                target = self._encode(self._see(x), i)
-                noisy = mask(target, c.noise) if i else self._see(mask(x, c.noise))
+                target = self._encode(self._see(self.augment(batch.x)), i)
+                noisy = mask(target, c.noise)
             hidden = self._up(i, noisy)
             return _mean_square(self._down(i, mask(hidden, c.noise)) - target)
 
         self._train(f"layer{i}", pair, loss, c.layer_iterations, c.layer_epochs, data, run)
 
     def _loss(self, batch: Batch) -> Tensor:
-        c, x = self.config, self.augment(batch.x)
-        z = self(mask(x, c.finetune_noise))
-        return _mean_square(self._decode(z) - self._see(batch.x if c.restore else x))
+        c = self.config
+        seen = self._see(self.augment(batch.x))
+        z = self._encode(mask(seen, c.finetune_noise), len(self.encoders))
+        return _mean_square(self._decode(z) - (self._see(batch.x) if c.restore else seen))
 
     def _train(
         self,

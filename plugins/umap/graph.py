@@ -71,7 +71,9 @@ def symmetrise(index: Tensor, weight: Tensor) -> Graph:
     kept = weight > 0
     own, other, weight = own[kept], other[kept], weight[kept]
     key, order = (torch.minimum(own, other) * n + torch.maximum(own, other)).sort(stable=True)
-    pair, place = torch.unique_consecutive(key, return_inverse=True)
-    apart = torch.ones(len(pair), dtype=weight.dtype, device=weight.device)  # the product of 1 - w
-    apart.scatter_reduce_(0, place, 1 - weight[order], "prod")
-    return Graph(pair // n, pair % n, 1 - apart)
+    apart = 1 - weight[order]
+    again = key[1:] == key[:-1]  # a pair stands once, or twice where each is a neighbour of the other
+    apart[:-1] *= torch.where(again, apart[1:], 1.0)
+    first = torch.cat([again.new_ones(1), ~again])
+    pair = key[first]
+    return Graph(pair // n, pair % n, 1 - apart[first])

@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidSetting, Run, Size, embed, setting
+from ...core import Data, Encoder, InvalidSetting, Run, Size, Standardise, embed, setting
 from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.extensions import LearningRate, cosine
 from ...core.length import affordable_steps
@@ -19,7 +19,7 @@ from ...core.registry import installed
 from .edge import EdgeBatch, EdgeBatches
 from .graph import Graph, fuzzy_graph
 from .loss import cross_entropy, fit_curve
-from .points import centre_and_scale, points
+from .points import points
 
 USUAL, LEAST, MOST = 12, 2000, 10_000  # draws an edge, steps: trustworthiness on MNIST gains nothing beyond
 
@@ -69,7 +69,7 @@ class UMAP(Encoder):
     that they find their place, samples are moved at random (which is ours, as vicinal risk asks for:
     Chapelle et al. 2001).
 
-    Samples are centred value by value and divided by one number. A backbone is any encoder, whose own
+    Samples are centred value by value and divided by one deviation. A backbone is any encoder, whose own
     ``fit`` is never called, so no labels are needed for one that learns from labels; a dense layer takes
     its code to ``latent_dim`` values.
 
@@ -77,17 +77,19 @@ class UMAP(Encoder):
     """
 
     Config: ClassVar[type[UMAPConfig]] = UMAPConfig
-    mean: Tensor  # (*shape)
-    scale: Tensor  # (), factor on centred samples
     code_scale: Tensor  # (), factor on the codes as trained
 
     def __init__(self, config: UMAPConfig, shape: Size) -> None:
         super().__init__(config, shape)
         if config.backbone == "umap":
             raise InvalidSetting("encoder.backbone is 'umap' itself; say mlp, or name another encoder.")
+        if config.min_dist > config.spread:
+            raise InvalidSetting(
+                f"encoder.min_dist is {config.min_dist:g}, but it must be at most encoder.spread, which is "
+                f"{config.spread:g}: codes are near enough before their nearness has faded."
+            )
         self.config, self.latent_dim = config, config.latent_dim
-        self.register_buffer("mean", torch.zeros(shape))
-        self.register_buffer("scale", torch.ones(()))
+        self.shape, self.inputs = shape, Standardise((math.prod(shape),))
         self.register_buffer("code_scale", torch.ones(()))
         if config.backbone == "mlp":
             self.backbone, width = _dense(math.prod(shape), config.hidden)
@@ -106,17 +108,20 @@ class UMAP(Encoder):
 
     def _place(self, x: Tensor) -> Tensor:
         """Codes as the loss takes them, in whose distances neighbours are about 1 apart."""
-        h = self.backbone((x - self.mean) * self.scale)
+        h = self.backbone(self._see(x).unflatten(1, self.shape))  # type: ignore[no-untyped-call]
         with torch.autocast(h.device.type, enabled=False):  # in full precision for the clusterer
             code: Tensor = self.code(h.float())
         return code
 
+    def _see(self, x: Tensor) -> Tensor:
+        """Standardised samples (B, d) of samples (B, *shape)."""
+        seen: Tensor = self.inputs(x.flatten(1))
+        return seen
+
     def fit(self, data: Data, run: Run) -> Self:
         """Learn the codes in a stage ``embed``, of steps, not epochs; then scale them."""
         c = self.config
-        mean, scale = centre_and_scale(data)
-        self.mean.copy_(mean)
-        self.scale.copy_(scale)
+        self.inputs.fit(data)
         self.code_scale.fill_(1)
         batches = EdgeBatches(
             data, c.batch_edges, run.seed_for("embed/batches"),
@@ -142,7 +147,7 @@ class UMAP(Encoder):
 
     def _graph(self, data: Data, run: Run) -> Graph:
         """The fuzzy graph: a function of the data and the run's seed."""
-        x = points(data, self.mean, self.scale, run.seed_for("projection"))
+        x = points(data, self._see, run.seed_for("projection"))
         return fuzzy_graph(x, self.config.n_neighbours)
 
     def loss(self, batch: Batch) -> Tensor:
