@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepclust.core import InvalidSetting, Place, Preparation
+from deepclust.core import InvalidData, InvalidSetting, Place, Preparation
 from deepclust.core.config import build
 from deepclust.plugins.images import survey
 from deepclust.plugins.images.folder import Images
@@ -194,6 +194,20 @@ def test_a_range_that_leaves_nearly_all_values_out():
 
 
 # Bytes beside others
+
+
+@pytest.mark.parametrize(("span", "colour"), [("200..250", "black"), ("0..3", "white")])
+def test_a_range_outside_everything_is_refused_by_its_name(span, colour):
+    write([np.full((8, 8), 10 * i + 5, np.uint8) for i in range(6)], ending="png")
+    with pytest.raises(InvalidData, match=rf"data.range={span} all images are {colour}.* go from 0 to 255"):
+        load(range=span)
+
+
+def test_a_range_that_leaves_nearly_all_bytes_out():
+    write([RNG.integers(0, 256, (32, 32), dtype=np.uint8) for _ in range(6)], ending="png")
+    (notice,) = (n for n in load(range="120..125").notices if "data.range" in n)
+    assert "of the values lie outside data.range, 120 to 125" in notice
+    assert not load(range="0..255").notices
 
 
 def test_bytes_stay_as_they_are_beside_others():

@@ -255,7 +255,13 @@ def images(x, **more):
 
 @pytest.mark.parametrize(
     "given",
-    [IMAGES * 255, IMAGES * 2 - 1, np.round(IMAGES * 64_000), IMAGES * 1.0069, IMAGES * 1e-3 + 3],
+    [
+        IMAGES * 255,
+        IMAGES * 2 - 1,
+        np.round(IMAGES * 64_000),
+        IMAGES * 1.0069,
+        IMAGES.astype(np.float64) * 1e-3 + 3,
+    ],
     ids=["to 255", "about 0", "16 bits", "a little more than 1", "narrow"],
 )
 def test_images_of_numbers_are_seen_from_0_to_1_on_any_scale(given):

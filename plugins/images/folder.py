@@ -83,7 +83,7 @@ class Images(Dataset):
             *remark.of_levels(data.x.numpy(), found, scale, by_hand=by_hand is not None),
         ]
         if by_hand is not None:
-            notices += remark.of_clipping(found, scale)
+            notices += remark.of_clipping(data.x.numpy(), found, scale)
         if scale is None:
             return replace(data, notices=notices)
         prepared = Preparation(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ...core import InvalidData
 from .decoding import SAMPLED_SIDE, Scale
 from .survey import POINTS, SAMPLED, Survey
 
@@ -41,15 +42,21 @@ def of_range(survey: Survey, scale: Scale | None, said_by: str = "") -> list[str
     return [text]
 
 
+def levels(images: np.ndarray) -> np.ndarray:
+    """How often each grey level is there in 256 images (N, C, H, W), evenly spaced.  # (256,)"""
+    counts = np.zeros(256, np.int64)
+    rows, columns = (-(-side // SAMPLED_SIDE) for side in images.shape[2:])
+    for i in np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(np.int64)).tolist():
+        counts += np.bincount(images[i, :, ::rows, ::columns].reshape(-1), minlength=256)
+    return counts
+
+
 def of_levels(images: np.ndarray, survey: Survey, scale: Scale | None, *, by_hand: bool) -> list[str]:
     """A sentence where images (N, C, H, W) that were decoded on a scale have few grey levels.
 
     Of 256 images, evenly spaced, at most 128 x 128 pixels each; the rarest pixels, 0.1 %, do not count.
     """
-    counts = np.zeros(256, np.int64)
-    rows, columns = (-(-side // SAMPLED_SIDE) for side in images.shape[2:])
-    for i in np.unique(np.linspace(0, len(images) - 1, SAMPLED).astype(np.int64)).tolist():
-        counts += np.bincount(images[i, :, ::rows, ::columns].reshape(-1), minlength=256)
+    counts = levels(images)
     total = int(counts.sum())
     common = np.argsort(-counts, kind="stable")
     n = int(np.searchsorted(np.cumsum(counts[common]), (1 - RARE) * total)) + 1
@@ -82,17 +89,32 @@ def of_levels(images: np.ndarray, survey: Survey, scale: Scale | None, *, by_han
     ]
 
 
-def of_clipping(survey: Survey, scale: Scale | None) -> list[str]:
-    """A sentence where a range that was given by hand leaves out nearly all values."""
-    if scale is None or not survey.quantiles:
+def of_clipping(images: np.ndarray, survey: Survey, scale: Scale | None) -> list[str]:
+    """A sentence where a range that was given by hand leaves out nearly all values of images (N, C, H, W).
+
+    Raises InvalidData where it leaves out all, on one side.
+    """
+    if scale is None:
         return []
-    share = survey.outside(scale.low, scale.high)
+    counts, there = levels(images), ""
+    span = _span(scale.low, scale.high)
+    if survey.quantiles:
+        share = survey.outside(scale.low, scale.high)
+        there = f"; those of a sample go from {_span(*survey.bulk)}"
+    elif scale.bytes_too and (scale.low > 0 or scale.high < 255):
+        share = float(counts[[0, 255]].sum() / max(1, counts.sum()))
+        there = "; bytes go from 0 to 255"
+    else:
+        return []
+    if counts.sum() in (counts[0], counts[255]) and len(images) > 1:
+        colour = "black" if counts[0] else "white"
+        raise InvalidData(
+            f"with data.range={scale.low:g}..{scale.high:g} all images are {colour}: their values lie "
+            f"outside it{there}. Give the range that they have, or none."
+        )
     if share < MOST_CLIPPED:
         return []
-    return [
-        f"{share:.0%} of the values lie outside data.range, {_span(scale.low, scale.high)}, and become black "
-        f"or white; those of a sample go from {_span(*survey.bulk)}."
-    ]
+    return [f"{share:.0%} of the values lie outside data.range, {span}, and become black or white{there}."]
 
 
 def of_training(
