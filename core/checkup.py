@@ -72,16 +72,22 @@ def look_at_units(updater: Updater, stage: str) -> list[Finding]:
     gradients = {n: g for n, g in zip(learned, given, strict=True) if g is not None}
     if not any(bool((g != 0).any()) for g in gradients.values()):
         return []  # a loss that nothing changes says nothing of units
-    silent = {
-        n: float((g.flatten(1) == 0).all(dim=1).float().mean()) for n, g in gradients.items() if g.ndim > 1
-    }
+    silent = {}
+    for name, gradient in gradients.items():
+        if gradient.ndim > 1:
+            idle = (gradient.flatten(1) == 0).all(dim=1)
+            bias = gradients.get(name.removesuffix("weight") + "bias")
+            if bias is not None and bias.shape == idle.shape:
+                idle &= bias == 0  # else only what the unit is shown is 0: the layer before is silent
+            silent[name.removesuffix(".weight").partition(".")[2]] = float(idle.float().mean())
     most = max(silent.values(), default=0.0)
     if most < IDLE:
         return []
-    layer = next(n for n in silent if silent[n] == most).removesuffix(".weight").partition(".")[2]
+    layers = [layer for layer, share in silent.items() if share == most]  # no gradient passes a silent one
+    where = f"layer {layers[0]}" if len(layers) == 1 else f"one of the layers {', '.join(layers)}"
     return [
         Finding(
-            f"{stage}: {most:.0%} of the units of layer {layer} never act any more, so what they could tell "
+            f"{stage}: {most:.0%} of the units of {where} never act any more, so what they could tell "
             "is lost; train with a lower learning rate, or bring the samples to mean 0."
         )
     ]

@@ -50,6 +50,16 @@ def test_units_that_never_act_are_found_and_nothing_is_changed(dead, said):
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_the_layer_after_a_silent_one_is_not_blamed():
+    """Its weights have no gradient either, as all that it is shown is 0, but it acts."""
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 2))
+    with torch.no_grad():
+        model[2].bias.fill_(-100.0)
+    data = Data(blobs()[0], "blobs")
+    (found,) = look_at_units(updater_of(model, data, lambda b: (model(b.x) - 1).square().mean()), "stage")
+    assert "100% of the units of one of the layers 0, 2 never act" in found.text
+
+
 def test_a_loss_that_teaches_nothing_says_nothing_of_units():
     model = nn.Linear(4, 3)
     data = Data(blobs()[0], "blobs")
