@@ -13,7 +13,6 @@ from typing import Any
 from . import checkpoint
 from .checkpoint import SNAPSHOT_NAME
 from .extensions.extension import READER, Extension, as_extension
-from .extensions.snapshot import Snapshot
 from .reporter import Means, Observation, observing
 from .trigger import Limit, Trigger, When, limit_of, trigger_of
 from .updater import Updater
@@ -145,7 +144,7 @@ class Trainer:
 
     def _call(self, extensions: list[tuple[Extension, Trigger]]) -> None:
         for extension, trigger in extensions:
-            if trigger(self) or (self.interrupted and isinstance(extension, Snapshot)):
+            if trigger(self) or (self.interrupted and extension.on_interrupt):
                 extension(self)
 
     @contextmanager

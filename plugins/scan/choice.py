@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -12,11 +12,9 @@ from torch import Tensor
 from ...core import Data, Encoder, evaluating
 from ...core.engine import Trainer, report
 from ...core.engine.extensions import WRITER, Extension
+from .heads import Heads
 from .loss import entropy, inconsistency
 from .mining import Mined
-
-if TYPE_CHECKING:
-    from .model import SCAN
 
 CHUNK = 1024  # samples in one forward pass
 
@@ -34,7 +32,7 @@ class HeldOut(Extension):
 
     def __init__(
         self,
-        clusterer: SCAN,
+        clusterer: Heads,
         encoder: Encoder,
         data: Data,
         mined: Mined,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 from torch import Tensor
 
@@ -15,19 +14,17 @@ from ...core.health import Monitor
 from ...core.inference import Assignment
 from ...core.length import affordable_steps
 from ...core.referee import Referee
+from .heads import Heads
 from .loss import balanced_cross_entropy
 from .sample import View
 from .view import weak_view
-
-if TYPE_CHECKING:
-    from .model import SCAN
 
 FEWEST = 0.05  # share of each cluster's samples that must be certain
 ADVISED = 0.5  # the share that the threshold which the notice names lets in
 
 
 def label_again(
-    clusterer: SCAN, encoder: Encoder, data: Data, view: View | None, run: Run, referee: Referee
+    clusterer: Heads, encoder: Encoder, data: Data, view: View | None, run: Run, referee: Referee
 ) -> None:
     """Train encoder and chosen head in a stage ``label`` (Van Gansbeke et al. 2020, section 3).
 
@@ -74,7 +71,7 @@ def label_again(
         )
 
 
-def _certain_enough(before: Assignment, clusterer: SCAN, run: Run) -> bool:
+def _certain_enough(before: Assignment, clusterer: Heads, run: Run) -> bool:
     """Whether every cluster in use has its share of certain samples: one that has none is never taught."""
     threshold = clusterer.config.threshold
     short, reached = [], 1.0

@@ -22,6 +22,7 @@ class Extension:
 
     trigger: When = (1, "iteration")
     priority: int = READER
+    on_interrupt: bool = False  # whether it is called after the step that Ctrl-C ends, whatever its trigger
     grows: bool = False  # whether a call looks at all samples, so that it takes longer the more there are
 
     @property

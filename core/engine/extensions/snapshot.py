@@ -27,6 +27,7 @@ class Snapshot(Extension):
     """
 
     priority = SNAPSHOT
+    on_interrupt = True
 
     def __init__(self, seconds: float = 0.0) -> None:
         self.every_seconds = seconds
