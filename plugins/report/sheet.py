@@ -11,7 +11,7 @@ import torch
 
 from ...core import HasNeighbours, Result
 from ...core.neighbour import nearest
-from ...core.results import Placed
+from ...core.results import placed_of
 from .column import Columns
 from .picture import Pictures
 from .summary import Confusion, class_name
@@ -86,13 +86,8 @@ class Sheet:
         fits = min(1.0, MOST_EXAMPLES / max(1, (prototypes + doubtful) * len(self.filled)))
         self.prototypes, self.doubtful = max(1, int(prototypes * fits)), int(doubtful * fits)
         self.shortened = fits < 1
-        self.where = Placed(
-            result.labels, result.confidence, result.second, result.second_confidence, result.distance
-        )
-        self.chosen = {
-            k: (self.where.prototypes(k)[: self.prototypes], self.where.doubtful(k)[: self.doubtful])
-            for k in self.filled
-        }
+        where = placed_of(result)
+        self.chosen = {k: where.examples(k, self.prototypes, self.doubtful) for k in self.filled}
 
     def section(self, cluster: int, colour: str) -> Section:
         """What there is to say and to show of a cluster that has members."""
