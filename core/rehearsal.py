@@ -329,7 +329,7 @@ def _few(data: Data, count: int, labelled: bool) -> tuple[Data, Data]:
         if data.mapped is None
         else data.mapped.take(places.tolist())
     )
-    few = replace(data.seal(), x=x, mapped=None)
+    few = replace(data.seal(), x=x, mapped=None, filled={})
     truth = data.truth if labelled else None
     if truth is None:
         return few, few

@@ -2,6 +2,7 @@
 
 import base64
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deepclust.core import Data, Preparation
+from deepclust.core import Data, Place, Preparation
+from deepclust.core.config import build
 from deepclust.plugins.report.column import describe_columns
 from deepclust.plugins.report.decoding import decode_samples
 from deepclust.plugins.report.history import read_count, read_stages
@@ -17,6 +19,7 @@ from deepclust.plugins.report.map import make_map
 from deepclust.plugins.report.picture import Pictures
 from deepclust.plugins.report.svg import inline
 from deepclust.plugins.report.text import percent, shorten
+from deepclust.plugins.table.table import Table, TableConfig
 from made_result import Halves, write_logs
 
 
@@ -93,6 +96,35 @@ def test_zeros_of_a_category_are_shown_as_such():
     found = describe_columns(data, rows.argmax(axis=1), 3)
     every = [*found.means, *found.values(data, np.arange(len(rows)))]
     assert {found.words(j, value) for row in every for j, value in enumerate(row)} == {"0", "1.000"}
+
+
+def test_cells_are_shown_as_they_were_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "size": ["1.5", "", "2.5", "3", "9", "2.5"],
+        "colour": ["red", "blue", "", "green", "red", "blue"],
+        "paid": ["yes", "no", "yes", "", "No", "yes"],
+        "joined": ["2024-01-02", "2024-03-04", "2024-05-06", "2024-01-02", "", "2024-01-02"],
+        "tick": ["x", "", "", "x", "", "x"],
+    }
+    rows = [",".join(row) for row in zip(*(cells * 5 for cells in given.values()), strict=True)]
+    Path("t.csv").write_text("\n".join([",".join(given), *rows]))
+    for scale in ("auto", "none"):
+        data = Table(build(TableConfig, {"path": "t.csv", "scale": scale}, "data")).load(Place(Path()))
+        found = describe_columns(data.seal(), np.arange(30) % 2, 2)
+        chosen = found.distinguishing(0, 9)
+        assert {found.fields[j].name for j in chosen} == {*given}, "a category is one column"
+        assert len(chosen) == len(given)
+        names = [field.name for field in found.fields]
+        assert found.title(names.index("colour")) == "colour: blue"
+        assert found.words(names.index("colour"), float(found.mean[names.index("colour")])) == "33.3 %"
+        cells = found.cells(data.seal(), np.array([3, 2, 1, 4]), [names.index(name) for name in given])
+        assert cells == [
+            ["3.000", "green", "(empty)", "2024-01-02", "x"],
+            ["2.500", "(empty)", "yes", "2024-05-06", "(empty)"],
+            ["(empty)", "blue", "no", "2024-03-04", "(empty)"],
+            ["9.000", "red", "no", "(empty)", "(empty)"],
+        ]
 
 
 def test_pictures_show_the_values():

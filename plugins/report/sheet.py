@@ -42,7 +42,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says of one cluster; columns: (name, its mean, mean of all, difference) of each."""
+    """What the page says of one cluster.
+
+    columns: (name, its mean, mean of all, difference) of each. fields: the columns whose cells are shown of
+    its members.
+    """
 
     cluster: int
     size: int
@@ -54,6 +58,7 @@ class Section:
     prototypes: Sequence[Example] = ()
     doubtful: Sequence[Example] = ()
     columns: Sequence[tuple[str, str, str, str]] = ()
+    fields: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -109,17 +114,16 @@ class Sheet:
             prototypes=self._examples(first, apart, doubtful=False),
             doubtful=self._examples(second, apart, doubtful=True),
             columns=self._apart(cluster, apart),
+            fields=[self.columns.fields[j].name for j in apart.tolist()] if self.columns else (),
         )
 
     def _examples(self, index: np.ndarray, apart: np.ndarray, *, doubtful: bool) -> list[Example]:
-        columns = self.columns
-        values = columns.values(self.result.data, index).tolist() if columns else []
+        cells = self.columns.cells(self.result.data, index, apart.tolist()) if self.columns else None
         made = []
         for row, i in enumerate(index.tolist()):
             confidence, second = float(self.result.confidence[i]), int(self.result.second[i])
             caption = f"{self.result.labels[i]} or {second}" if doubtful else f"{confidence:.2f}"
-            shown = [columns.words(j, values[row][j]) for j in apart.tolist()] if columns else []
-            made.append(self.example(i, caption, shown))
+            made.append(self.example(i, caption, cells[row] if cells else ()))
         return made
 
     def example(self, i: int, caption: str, values: Sequence[str] = ()) -> Example:
@@ -150,7 +154,7 @@ class Sheet:
         columns, difference = self.columns, self.columns.difference(cluster)
         return [
             (
-                str(columns.names[j]),
+                columns.title(j),
                 columns.words(j, float(columns.means[cluster, j])),
                 columns.words(j, float(columns.mean[j])),
                 f"{difference[j]:+.2f}",

@@ -83,7 +83,8 @@ class Table(Dataset):
         said += scaling
         labels = texts.get(self.config.labels)
         truth = None if labels is None else _truth(labels)
-        return replace(data, said=said, notices=(*columns.notices, *notices), revealed=truth)
+        notices = (*columns.notices, *notices)
+        return replace(data, said=said, notices=notices, revealed=truth, filled=encoded.gaps)
 
     def load_like(self, place: Place, preparation: Preparation) -> Data:
         """The columns that ``preparation`` names, made as it says; others are ignored.
