@@ -231,6 +231,7 @@ class Rehearsal(Run):
         extensions: Sequence[Any] = (),
         *,
         falling: bool = True,
+        called: Mapping[str, str] | None = None,
     ) -> Trainer:
         """A few steps, and one call of each extension that has its turn now and then."""
         diary = self.diary

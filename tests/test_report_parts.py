@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 from pathlib import Path
 
 import numpy as np
@@ -14,13 +15,14 @@ from deepclust.core import Data, Place, Preparation
 from deepclust.core.config import build
 from deepclust.plugins.report.column import describe_columns
 from deepclust.plugins.report.decoding import decode_samples
+from deepclust.plugins.report.evaluator import Report, ReportConfig
 from deepclust.plugins.report.history import read_count, read_stages
 from deepclust.plugins.report.map import make_map
 from deepclust.plugins.report.picture import Pictures
 from deepclust.plugins.report.svg import inline
 from deepclust.plugins.report.text import percent, shorten
 from deepclust.plugins.table.table import Table, TableConfig
-from made_result import Halves, write_logs
+from made_result import Halves, make_result, write_logs
 
 
 def test_the_map_is_seeded_and_holds_as_many_as_asked():
@@ -179,6 +181,22 @@ def test_the_curves_of_every_stage_are_read(tmp_path):
     x, y = stages[1].curves["loss"]
     assert x == list(range(1, 9))
     assert y == pytest.approx([100 / i**3 for i in range(1, 9)])
+
+
+def test_what_a_curve_is_stands_beside_it(tmp_path):
+    line = {"iteration": 1, "epoch": 1, "loss": 2.0, "accuracy": 0.5}
+    for stage, more in (("contrast", {}), ("train", {}), ("embed", {"pull": 1.0, "health/churn": 0.1})):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "log.jsonl").write_text(json.dumps({**line, **more}))
+    found = {stage.name: dict(stage.meanings()) for stage in read_stages(tmp_path)}
+    assert "no accuracy of classes" in found["contrast"]["accuracy"]
+    assert found["train"] == {}, "there it is one of classes"
+    assert [*found["embed"]] == ["pull", "churn"]
+    result = make_result(tmp_path, scores={"clusterer": {"unsupervised_loss": 0.5}})
+    Report(build(ReportConfig, {"map": "none"}, "report")).evaluate(result)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for said in ("no accuracy of classes", "how far apart neighbours are", "less is better, among runs"):
+        assert said in page
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"n_clusters": 3}', '{"tried": [3, {"n_clusters": 2}]}'])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from .extension import READER, Extension
@@ -17,12 +18,13 @@ class ConsoleProgress(Extension):
     """A rich bar on standard error where that is a terminal; in any case one line at the end.
 
     later: seconds of what comes after this training; with them the bar shows what is left of the whole.
+    called: plainer names for what is reported. Learning rates are in the log alone.
     """
 
     priority = READER
 
-    def __init__(self, later: float | None = None) -> None:
-        self.later = later
+    def __init__(self, later: float | None = None, called: Mapping[str, str] | None = None) -> None:
+        self.later, self.called = later, called or {}
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -59,7 +61,7 @@ class ConsoleProgress(Extension):
             rate = f"{steps:,.0f} it/s, {steps * trainer.updater.batches.size:,.0f} samples/s"
             self._bar.update(
                 self._task, completed=trainer.iteration, rate=rate, whole=self._left(trainer, steps),
-                values=_values(trainer.line),
+                values=self._values(trainer.line),
             )  # fmt: skip
 
     def _left(self, trainer: Trainer, steps: float) -> str:
@@ -74,7 +76,7 @@ class ConsoleProgress(Extension):
         self._stop()
         print(
             f"  {trainer.name}: {trainer.iteration} iterations ({trainer.stop_reason}), "
-            f"{trainer.seconds:.1f} s{_values(trainer.line, ', ')}",
+            f"{trainer.seconds:.1f} s{self._values(trainer.line, ', ')}",
             file=sys.stderr,
         )
 
@@ -86,8 +88,11 @@ class ConsoleProgress(Extension):
             self._bar.stop()
             self._bar = None
 
-
-def _values(line: dict[str, float], before: str = "") -> str:
-    hidden = ("iteration", "epoch", "seconds")
-    shown = [f"{k} {v:.4g}" for k, v in line.items() if k not in hidden and not k.startswith("health/")]
-    return before + ", ".join(shown) if shown else ""
+    def _values(self, line: dict[str, float], before: str = "") -> str:
+        hidden = ("iteration", "epoch", "seconds", "lr")
+        shown = [
+            f"{self.called.get(key, key)} {value:.4g}"
+            for key, value in line.items()
+            if key not in hidden and not key.startswith("health/") and not key.endswith("/lr")
+        ]
+        return before + ", ".join(shown) if shown else ""
