@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ...console import flexible_bar, time_left
 from .extension import READER, Extension
 
 if TYPE_CHECKING:
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
 
     from ..trainer import Trainer
 
+BESIDE = 24  # characters of a line for a short bar, the time that is left, and what parts the columns
+
 
 class ConsoleProgress(Extension):
     """A rich bar on standard error where that is a terminal; in any case one line at the end.
 
     later: seconds of what comes after this training; with them the bar shows what is left of the whole.
-    called: plainer names for what is reported. Learning rates are in the log alone.
+    called: plainer names for what is reported. Learning rates are in the log alone, and a short line shows
+    the times rather than rate and values.
     """
 
     priority = READER
@@ -32,15 +36,15 @@ class ConsoleProgress(Extension):
         if not sys.stderr.isatty():
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress, TextColumn
 
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            flexible_bar(),
             TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            time_left(),
             TextColumn("{task.fields[whole]}"),
+            TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[values]}"),
             console=Console(stderr=True),
             transient=True,
@@ -59,10 +63,12 @@ class ConsoleProgress(Extension):
             seconds = trainer.seconds - self._start
             steps = (trainer.iteration - self._first) / seconds if seconds > 0 else 0.0
             rate = f"{steps:,.0f} it/s, {steps * trainer.updater.batches.size:,.0f} samples/s"
-            self._bar.update(
-                self._task, completed=trainer.iteration, rate=rate, whole=self._left(trainer, steps),
-                values=self._values(trainer.line),
-            )  # fmt: skip
+            whole, values = self._left(trainer, steps), self._values(trainer.line)
+            count = f"{trainer.iteration}/{trainer.total_iterations}"
+            room = self._bar.console.width - len(trainer.name) - len(count) - len(whole) - BESIDE
+            rate = rate if len(rate) <= room else ""
+            values = values if len(rate) + len(values) <= room else ""
+            self._bar.update(self._task, completed=trainer.iteration, rate=rate, whole=whole, values=values)
 
     def _left(self, trainer: Trainer, steps: float) -> str:
         """What is left of the whole, at so many steps a second."""
