@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+UNSURE = "not sure"
 TIE = 0.015  # of the score, below which another number is nearly as good
 DEVIATIONS = 1.5  # of the difference over the repetitions, below which it is too
 GAP = 1.8  # of the neighbour graph, below which it shows no number
@@ -69,10 +70,10 @@ def judge(
         doubts.append(f"{samples // k} samples for each are too few to see whether one is two")
     if doubts:
         said = doubts[:1] if none else doubts  # where there may be none, the rest is beside the point
-        text = f"{k} clusters, not sure: {'; '.join(said)}"
+        text = f"{k} clusters, {UNSURE}: {'; '.join(said)}"
         if rivals and graph == best and not none:
             text += f", but the neighbour graph shows {k}"
-        return Certainty("not sure", alternatives, doubts, f"{text}.")
+        return Certainty(UNSURE, alternatives, doubts, f"{text}.")
     others = [r for r in rows if r is not row]
     lead = min((r["lead"] for r in others), default=2.0)
     degree = "sure" if row["gap"] >= CLEAR and lead >= 2 * TIE else "fairly sure"

@@ -13,7 +13,7 @@ ROWS = ("umap", "kmeans")
 IMAGES = ("simclr", "scan")
 PHOTOS = (
     "a network that has learned from millions of photos parts photos better than one trained on these: "
-    "docs/images.md, Frozen features"
+    "--encoder resnet -s encoder.weights=FILE -s encoder.epochs=0 (docs/images.md, Frozen features)"
 )
 DECODING = "sdae"  # for a clusterer that needs what these encoders cannot do
 BESIDE = {"sdae": "dec", "simclr": "scan"}  # the clusterer that goes with an encoder; kmeans with others

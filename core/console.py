@@ -6,6 +6,10 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
@@ -72,16 +76,33 @@ def tell(
         console.print(line, style="bold red", highlight=False, markup=False, soft_wrap=True)
 
 
-def _bar(what: str, total: int, unit: str):  # type: ignore[no-untyped-def]
+def flexible_bar() -> BarColumn:
+    """A bar of up to 40 characters, which gives way where the line has too few."""
+    from rich.progress import BarColumn
+    from rich.table import Column
+
+    return BarColumn(bar_width=None, table_column=Column(max_width=40))
+
+
+def time_left() -> TimeRemainingColumn:
+    """The time that is left, which keeps its place where the line is short."""
+    from rich.progress import TimeRemainingColumn
+    from rich.table import Column
+
+    return TimeRemainingColumn(table_column=Column(no_wrap=True))
+
+
+def _bar(what: str, total: int, unit: str) -> Progress:
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import MofNCompleteColumn, Progress, TextColumn
+    from rich.table import Column
 
     bar = Progress(
         TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
+        flexible_bar(),
+        MofNCompleteColumn(table_column=Column(no_wrap=True)),
         TextColumn(unit),
-        TimeRemainingColumn(),
+        time_left(),
         console=Console(stderr=True),
         transient=True,
         refresh_per_second=4,

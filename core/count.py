@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .certainty import judge, shown
+from .certainty import UNSURE, judge, shown
 from .console import phase, progress
 from .data import Data
 from .eigengap import eigengaps
@@ -29,6 +29,7 @@ SCORED = 2000  # codes that a silhouette, two clusterings' agreement and the nei
 REPETITIONS = 20
 REFERENCES = 4  # data sets without clusters, of each kind
 RESTARTS = 5  # of each k-means
+NAMED = 3  # other numbers in a notice, at most
 PER_CLUSTER = 4  # samples that each cluster must have on average, two in each half
 CRITERION = (
     "Mean silhouette (Rousseeuw 1987) of held-out codes: in each of "
@@ -64,7 +65,7 @@ class Count:
 def settle(encoder: Encoder, data: Data, low: int, high: int, run: Run) -> int:
     """The number of clusters of ``encoder``'s codes, from ``low`` to ``high``; kept in the run's folder.
 
-    Raises what ``choose_count`` does.
+    A number that is not sure is a notice of the run. Raises what ``choose_count`` does.
     """
     path = run.folder / COUNT
     chosen = _read(path, low, high)
@@ -75,7 +76,17 @@ def settle(encoder: Encoder, data: Data, low: int, high: int, run: Run) -> int:
         write_json(path, asdict(chosen))
     if not run.quiet:
         print(f"  {chosen.sure}", file=sys.stderr)
+    if chosen.certainty == UNSURE:
+        run.child("clusterer").notice(f"{chosen.sure} {_advice(chosen.alternatives)}")
     return chosen.n_clusters
+
+
+def _advice(alternatives: Sequence[int]) -> str:
+    """What to do about a number that is not sure. alternatives: other numbers, the nearest first."""
+    if not alternatives:
+        return "Look at the members; --clusters K says the number that you need."
+    options = " or ".join(f"--clusters {k}" for k in alternatives[:NAMED])
+    return f"Compare the members with those of {options}, or say the number that you need."
 
 
 def _read(path: Path, low: int, high: int) -> Count | None:

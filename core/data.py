@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import math
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class Data:
     test: samples that no fit sees, made in the same way, for scores alone.
     said: what was done to the samples, a line each, said before training. notices: sentences about them
     that the user must not miss, shown at the run's end as well.
+    filled: by the value's position the samples (n,) of which it was not given, and filled.
 
     The truth is kept apart: ``truth`` raises LabelsHidden unless this object was made to reveal it.
     """
@@ -78,6 +79,7 @@ class Data:
     test: Data | None = None
     said: Sequence[str] = ()
     notices: Sequence[str] = ()
+    filled: Mapping[int, np.ndarray] = field(default_factory=dict)
     revealed: Truth | None = None
     sealed: bool = False
 

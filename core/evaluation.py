@@ -38,7 +38,8 @@ class Trained:
         assignment = assign(self.clusterer, z)
         if centers is None:
             centers = centers_of(self.clusterer, z, assignment.labels)
-        where = results.placed(assignment, distances(z, assignment.labels, centers))
+        first, second = (distances(z, own, centers) for own in (assignment.labels, assignment.second))
+        where = results.placed(assignment, first, second)
         result = Result(
             **where._asdict(), z=z.cpu().numpy(), centers=centers.cpu().numpy(),
             n_clusters=self.clusterer.n_clusters, truth=data.truth, data=hidden, encoder=self.encoder,

@@ -58,7 +58,7 @@ class Assignment(NamedTuple):
     """Where samples belong, each (N,) on the codes' device.
 
     labels: the clusters. confidence: the largest soft assignment. second: the cluster with the
-    largest one beside the label's, and second_confidence that one.
+    largest one beside the label's, of none but zeros that of the nearest centre; second_confidence: it.
     """
 
     labels: Tensor
@@ -69,13 +69,16 @@ class Assignment(NamedTuple):
 
 def assign(clusterer: Clusterer, z: Tensor, *, batch_size: int = 65536) -> Assignment:
     """The clusters of codes z (N, D)."""
-    parts = []
+    parts, centers = [], _own_centers(clusterer, z)
     with evaluating(clusterer):
         for rows in torch.split(z, batch_size):
             labels, q = clusterer.predict(rows), clusterer(rows)  # (B,), (B, K)
             confidence = q.amax(dim=1)
             others = q.scatter(1, labels[:, None], -1)  # below any soft assignment
             second_confidence, second = others.max(dim=1)
+            if centers is not None and (none := (second_confidence == 0).nonzero()[:, 0]).numel():
+                far = torch.cdist(rows[none], centers).scatter(1, labels[none, None], torch.inf)
+                second[none] = far.argmin(dim=1)
             parts.append(Assignment(labels, confidence, second, second_confidence))
     return Assignment(*(torch.cat(column) for column in zip(*parts, strict=True)))
 
@@ -85,14 +88,20 @@ def centers_of(clusterer: Clusterer, z: Tensor, labels: Tensor) -> Tensor:
 
     A cluster that has neither gets NaN.
     """
-    if isinstance(clusterer, HasCenters):
-        centers = clusterer.centers.detach()
-        if centers.shape == (clusterer.n_clusters, z.shape[1]):
-            return centers.to(z)
+    if (own := _own_centers(clusterer, z)) is not None:
+        return own
     sums = torch.zeros(clusterer.n_clusters, z.shape[1], dtype=torch.float64, device=z.device)
     sums.index_add_(0, labels, z.double())
     counts = torch.bincount(labels, minlength=clusterer.n_clusters)
     return (sums / counts[:, None]).to(z)
+
+
+def _own_centers(clusterer: Clusterer, z: Tensor) -> Tensor | None:
+    """The clusterer's centres, where it has some in the space of the codes.  # (K, D)"""
+    if not isinstance(clusterer, HasCenters):
+        return None
+    centers = clusterer.centers.detach()
+    return centers.to(z) if centers.shape == (clusterer.n_clusters, z.shape[1]) else None
 
 
 def distances(z: Tensor, labels: Tensor, centers: Tensor) -> Tensor:

@@ -90,7 +90,8 @@ class Result:
 
     z: (N, D) codes. labels: (N,) clusters. confidence: (N,) the largest soft assignment.
     second: (N,) the second choice, and its soft assignment in second_confidence: (N,).
-    distance: (N,) from the sample's code to its cluster's centre in centers: (K, D).
+    distance: (N,) from the sample's code to its cluster's centre in centers: (K, D); second_distance:
+    (N,) to the centre of its second choice, where it is known.
     truth: None where there is none. files: a name for each sample, where there are any, of the kind
     that ``key`` says. folder: where figures and tables go. record: what run.json holds.
     scores: what the evaluators before this one gave, by their names.
@@ -117,6 +118,7 @@ class Result:
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     test: Result | None = None
+    second_distance: np.ndarray | None = None
 
 
 Score = float | str | Sequence[Any]

@@ -7,7 +7,6 @@ import json
 import os
 import platform
 import sys
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -34,6 +33,7 @@ from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
 from .registry import Registry, installed
 from .run import Notice, Run, gather_notices
 from .scaling import scaled
+from .spent import Spent
 
 
 @dataclass(frozen=True)
@@ -118,12 +118,17 @@ def run(
                 _share(folder / "encoder", encoder_folder)
             data = data.to(device)
             work = _time(plan, data, asked, evaluators, record, earlier, work)
-            n_clusters, scores = _carry_out(plan, encoder, data, asked, evaluators, record, work)
+            spent = Spent(folder)
+            try:
+                n_clusters, scores = _carry_out(plan, encoder, data, asked, evaluators, record, work, spent)
+            finally:
+                spent.end()
             scores["resumed"] = earlier is not None
             write_json(folder / scored.SCORES, scores)
             last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
             record["said"] += work.remarks
             write_json(folder / folders.RECORD, {**record, "status": "finished", **last})
+            spent.remove()
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
     return Outcome(folder, scores)
@@ -193,8 +198,9 @@ def _carry_out(
     evaluators: Mapping[str, Any],
     record: Mapping[str, Any],
     work: Run,
+    spent: Spent,
 ) -> tuple[int, dict[str, Any]]:
-    start = time.perf_counter()
+    spent.begin("encoder")
     supervised = plan.encoder.entry.component.supervised
     hidden = data.seal()
 
@@ -203,19 +209,20 @@ def _carry_out(
         encoder.fit(replace(data, test=None) if supervised else hidden, run_encoder)
         ill, codes = checkup.look_at_codes(encoder, hidden, plan.request.encoder, work.autocast)
         run_encoder.say(ill)
-    encoded = time.perf_counter()
 
+    if not isinstance(asked, int):
+        spent.begin("number of clusters")
     n_clusters = asked if isinstance(asked, int) else count.settle(encoder, hidden, *asked, work)
-    counted = time.perf_counter()
 
+    spent.begin("clusterer")
     run_clusterer = work.child("clusterer")
     before = checkup.effective_clusters(codes, n_clusters, run_clusterer.seed_for("checkup"))
     checkpoint.seed_everything(run_clusterer.seed_for("weights"))
     clusterer: Clusterer = plan.clusterer.cls(plan.clusterer.config, n_clusters).to(work.device)
     with phase("clustering the codes"):
         clusterer.fit(encoder, hidden, run_clusterer)
-    clustered = time.perf_counter()
 
+    spent.begin("results")
     with phase("writing the results"):
         trained = Trained(encoder, clusterer, work, {**record, "n_clusters": n_clusters})
         result, centers = trained.place(data)
@@ -244,16 +251,14 @@ def _carry_out(
     if clusterer.unsupervised_loss is not None:
         first["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}
     scores = evaluate(result, evaluators, first)
-    scores["seconds"] = {
-        "encoder": round(encoded - start, 3),
-        "clusterer": round(clustered - counted, 3),
-        "results": round(time.perf_counter() - clustered, 3),
-    }
+    spent.end()
+    taken = {part: round(seconds, 3) for part, seconds in spent.seconds.items()}
+    scores["seconds"] = {part: taken[part] for part in ("encoder", "clusterer", "results")}
     if work.timetable is not None:
         estimated = work.timetable.seconds()
         scores["seconds"]["estimated"] = {part: round(seconds, 3) for part, seconds in estimated.items()}
     if not isinstance(asked, int):
-        scores["seconds"]["number of clusters"] = round(counted - encoded, 3)
+        scores["seconds"]["number of clusters"] = taken["number of clusters"]
     return n_clusters, scores
 
 

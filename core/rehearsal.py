@@ -231,6 +231,7 @@ class Rehearsal(Run):
         extensions: Sequence[Any] = (),
         *,
         falling: bool = True,
+        called: Mapping[str, str] | None = None,
     ) -> Trainer:
         """A few steps, and one call of each extension that has its turn now and then."""
         diary = self.diary
@@ -329,7 +330,7 @@ def _few(data: Data, count: int, labelled: bool) -> tuple[Data, Data]:
         if data.mapped is None
         else data.mapped.take(places.tolist())
     )
-    few = replace(data.seal(), x=x, mapped=None)
+    few = replace(data.seal(), x=x, mapped=None, filled={})
     truth = data.truth if labelled else None
     if truth is None:
         return few, few

@@ -32,13 +32,17 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
 
 
 class Placed(NamedTuple):
-    """Where N samples belong, each (N,): as Assignment, and the distance to the cluster's centre."""
+    """Where N samples belong, each (N,): as Assignment, and the distance to the cluster's centre.
+
+    second_distance: that to the second choice's centre, where it was asked for.
+    """
 
     labels: np.ndarray
     confidence: np.ndarray
     second: np.ndarray
     second_confidence: np.ndarray
     distance: np.ndarray
+    second_distance: np.ndarray | None = None
 
     def prototypes(self, cluster: int) -> np.ndarray:
         """The indices of a cluster's members, the most confident first, of equal ones the nearest."""
@@ -46,15 +50,36 @@ class Placed(NamedTuple):
         return members[np.lexsort((members, self.distance[members], -self.confidence[members]))]
 
     def doubtful(self, cluster: int) -> np.ndarray:
-        """The indices of a cluster's members, those nearest to their second choice first."""
+        """The indices of a cluster's members, those nearest to their second choice first.
+
+        Where soft assignments do not tell, as of k-means on groups far apart, the distances do: the
+        greater that to the centre is for that to the second choice's.
+        """
         members = np.flatnonzero(self.labels == cluster)
         margin = self.confidence[members] - self.second_confidence[members]
-        return members[np.lexsort((members, margin))]
+        if self.second_distance is None:
+            return members[np.lexsort((members, margin))]
+        other = self.second_distance[members]
+        ratio = np.divide(self.distance[members], other, out=np.zeros(other.shape), where=other > 0)
+        return members[np.lexsort((members, -ratio, margin))]
+
+    def examples(self, cluster: int, prototypes: int, doubtful: int) -> tuple[np.ndarray, np.ndarray]:
+        """At most so many prototypes and doubtful members of a cluster, none of them both.
+
+        Where there are too few members for all, they are shared in that proportion.
+        """
+        order = self.prototypes(cluster)
+        if len(order) < prototypes + doubtful:
+            prototypes = max(1, round(len(order) * prototypes / (prototypes + doubtful)))
+        first = order[:prototypes]
+        unsure = self.doubtful(cluster)
+        return first, unsure[~np.isin(unsure, first)][:doubtful]
 
 
-def placed(assignment: Assignment, distance: Tensor) -> Placed:
+def placed(assignment: Assignment, distance: Tensor, second_distance: Tensor | None = None) -> Placed:
     """Tensors on any device as arrays."""
-    return Placed(*(part.cpu().numpy() for part in (*assignment, distance)))
+    found = Placed(*(part.cpu().numpy() for part in (*assignment, distance)))
+    return found if second_distance is None else found._replace(second_distance=second_distance.cpu().numpy())
 
 
 def placed_of(result: Result) -> Placed:
@@ -81,13 +106,13 @@ def write_labels(path: Path, data: Data, where: Placed, truth: Truth | None = No
 
 
 def write_examples(path: Path, data: Data, where: Placed, n_clusters: int) -> None:
-    """Prototypes and doubtful members of each cluster, at most ``SHOWN`` of each."""
+    """Prototypes and doubtful members of each cluster, at most ``SHOWN`` of each; none is both."""
 
     def rows() -> Iterator[list[Any]]:
         for cluster in range(n_clusters):
-            chosen = {"prototype": where.prototypes(cluster), "doubtful": where.doubtful(cluster)}
-            for kind, members in chosen.items():
-                for rank, i in enumerate(members[:SHOWN].tolist()):
+            chosen = where.examples(cluster, SHOWN, SHOWN)
+            for kind, members in zip(("prototype", "doubtful"), chosen, strict=True):
+                for rank, i in enumerate(members.tolist()):
                     name = data.files[i] if data.files is not None else i
                     yield [cluster, kind, rank, name, f"{where.confidence[i]:.6f}", where.second[i]]
 

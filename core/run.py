@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -179,6 +179,7 @@ class Run:
         extensions: Sequence[Any] = (),
         *,
         falling: bool = True,
+        called: Mapping[str, str] | None = None,
     ) -> Trainer:
         """Train a stage to its stop, from its snapshot where there is one; then look whether it is well.
 
@@ -186,14 +187,14 @@ class Run:
 
         stage: the name of its folder. extensions: beyond log, progress and snapshot, which every
         stage has; each with its own trigger. falling: whether the loss is of one target all along, so that
-        it is ill if it ends above its start.
+        it is ill if it ends above its start. called: plainer names for what is reported, on the console.
         """
         checkpoint.seed_everything(self.seed_for(stage))
         name = self.name_of(stage)
         trainer = Trainer(updater, stop, self.folder / stage, name)
         if not self.quiet:
             later = None if self.timetable is None else self.timetable.after(name)
-            trainer.extend(ConsoleProgress(later))
+            trainer.extend(ConsoleProgress(later, called))
         trainer.extend(Log())
         trainer.extend(Snapshot(self.snapshot_seconds))
         for extension in extensions:

@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 
 from . import scores as scored
-from .engine.extensions.log import LOG_NAME
 from .folder import RECORD
 from .results import LABELS
+from .spent import logged_seconds
 
 FINISHED, FAILED, OPEN = "finished", "failed", "not run yet"
 Pair = tuple[str, str]  # an encoder's and a clusterer's name
@@ -88,17 +88,9 @@ def _seconds(scores: Mapping[str, Any], folder: Path, encoder_folder: Path) -> d
     spent = scores["seconds"]
     clusterer = spent["clusterer"] + spent.get("number of clusters", 0.0)
     return {
-        "encoder_seconds": max(spent["encoder"], _logged_seconds(encoder_folder)),
-        "clusterer_seconds": max(clusterer, _logged_seconds(folder / "clusterer")),
+        "encoder_seconds": max(spent["encoder"], logged_seconds(encoder_folder)),
+        "clusterer_seconds": max(clusterer, logged_seconds(folder / "clusterer")),
     }
-
-
-def _logged_seconds(folder: Path) -> float:
-    total = 0.0
-    for log in sorted(folder.rglob(LOG_NAME)):
-        lines = log.read_text(encoding="utf-8").splitlines()
-        total += json.loads(lines[-1])["seconds"] if lines else 0.0
-    return total
 
 
 def _read_labels(path: Path) -> np.ndarray:

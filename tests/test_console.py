@@ -1,9 +1,18 @@
 """Progress, and what is said of it on Ctrl-C."""
 
-import pytest
+import io
+import re
+import sys
+import time
 
+import pytest
+import torch
+
+from deepclust.core import Data
 from deepclust.core import progress as progress_function
 from deepclust.core.console import phase, progress, tell
+from deepclust.core.engine import Batches, Trainer, Updater
+from deepclust.core.engine.extensions import ConsoleProgress, Log
 
 
 def test_one_line_says_what_was_done(capsys):
@@ -14,6 +23,53 @@ def test_one_line_says_what_was_done(capsys):
     assert captured.out == ""
     assert captured.err.startswith("  decoding: 1,200 images, ")
     assert captured.err.count("\n") == 1
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def terminal(monkeypatch, columns):
+    """Standard error becomes a terminal; returns a function that gives the lines that were drawn there."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr(sys, "stderr", made := Terminal())
+    return lambda: re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", made.getvalue()).replace("\r", "\n").split("\n")
+
+
+def test_a_bar_keeps_the_time_that_is_left_at_80_columns(monkeypatch):
+    lines = terminal(monkeypatch, 80)
+    with progress("counting the clusters", 81200, "clusterings") as advance:
+        advance(8000)
+        time.sleep(0.6)  # it is drawn four times a second
+        advance(8000)
+        time.sleep(0.6)
+    drawn = [line.rstrip() for line in lines() if "/81200 clusterings" in line]
+    assert all(re.search(r"clusterings (\d|-):(\d\d|--):(\d\d|--)$", line) for line in drawn)
+    assert any(re.search(r"\d:\d\d:\d\d$", line) for line in drawn)
+    assert max(map(len, lines())) <= 80
+
+
+@pytest.mark.parametrize("columns", [80, 200])
+def test_a_training_keeps_the_time_of_the_whole_at_80_columns(tmp_path, monkeypatch, columns):
+    lines = terminal(monkeypatch, columns)
+    model = torch.nn.Linear(4, 1)
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    batches = Batches(Data(torch.randn(40, 4), "toy"), 10, seed=0)
+    updater = Updater(batches, model, optimizer, lambda batch: model(batch.x).square().mean())
+    trainer = Trainer(updater, (20, "epoch"), tmp_path, "clusterer/self_labelling")
+    trainer.extend(Log())
+    trainer.extend(lambda t: time.sleep(0.015), name="slow")
+    trainer.extend(ConsoleProgress(later=754.0))
+    trainer.run()
+    drawn = [line.rstrip() for line in lines() if "left in all" in line]
+    assert drawn
+    assert all(
+        re.search(r"/80 (\d|-):(\d\d|--):(\d\d|--) about \d+:\d\d left in all", line) for line in drawn
+    )
+    assert any("it/s" in line for line in drawn) == (columns == 200)
+    assert max(map(len, drawn)) <= columns
 
 
 def test_quiet_is_quiet(capsys):

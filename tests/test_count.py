@@ -16,7 +16,7 @@ from deepclust.core import count as counting
 from deepclust.core.count import choose_count, settle, silhouette
 from deepclust.core.data import Data
 from deepclust.core.errors import DeepclustError
-from deepclust.core.run import Run
+from deepclust.core.run import Run, gather_notices
 
 
 @pytest.fixture
@@ -263,6 +263,30 @@ def test_settle_keeps_the_choice_with_its_range(settled, capsys):
     assert Identity.embedded == 1
 
 
+def test_a_doubt_is_a_notice_that_names_other_numbers(settled, monkeypatch, tmp_path):
+    settled()
+    assert gather_notices(tmp_path) == [], "a sure number is none"
+    kept = json.loads(settled.path.read_text())
+    for others, words in (
+        ([4], "with those of --clusters 4, or say"),
+        ([4, 2, 5, 6], "with those of --clusters 4 or --clusters 2 or --clusters 5, or say"),
+        ([], "--clusters K says the number"),
+    ):
+        doubtful = {
+            **kept,
+            "certainty": "not sure",
+            "sure": "3 clusters, not sure: why.",
+            "alternatives": others,
+        }
+        settled.path.write_text(json.dumps(doubtful))
+        settled()
+        settled()  # as a run that goes on: said once
+        (notice,) = gather_notices(tmp_path)
+        assert notice.text.startswith("3 clusters, not sure: why. ")
+        assert (words in notice.text, notice.ill) == (True, False)
+        (tmp_path / "clusterer/notices.json").unlink()
+
+
 @pytest.mark.parametrize("change", ["", "{", "[]", "{}", "\x00", "n_clusters", "range", "missing"])
 def test_settle_counts_anew_where_the_file_is_damaged(settled, change):
     assert settled() == 3
@@ -301,6 +325,11 @@ def run(*more, clusters="auto:2-6", data="blobs.npz"):
     return deepclust("run", "--data", data, "--clusters", clusters, *TINY, *more)
 
 
+def counted_notices(folder):
+    notices = json.loads(Path(folder, "scores.json").read_text())["protocol"]["notices"]
+    return [text for text in notices if "not sure" in text]
+
+
 def test_a_run_counts_its_clusters(here, quick):
     result = run("--out", "run")
     assert result.exit_code == 0, result.output
@@ -314,7 +343,12 @@ def test_a_run_counts_its_clusters(here, quick):
     assert labels <= set(range(kept["n_clusters"]))
     again = run("--out", "other", "-q")
     assert again.exit_code == 0
-    assert not [line for line in again.output.splitlines() if not line.startswith("Note: sdae reconstructs")]
+    notes = [line for line in again.output.splitlines() if not line.startswith("Note: sdae reconstructs")]
+    assert kept["certainty"] == "not sure"
+    assert notes == [f"Note: {text}" for text in counted_notices("run")]
+    assert len(notes) == 1
+    assert notes[0].startswith(f"Note: {kept['sure']} ")
+    assert "--clusters" in notes[0]
     assert Path("other/clusters.json").read_bytes() == Path("run/clusters.json").read_bytes()
     assert Path("other/labels.csv").read_bytes() == Path("run/labels.csv").read_bytes()
 

@@ -348,8 +348,10 @@ def test_a_device_that_is_not_here_is_refused():
 
 
 def test_the_number_of_clusters_is_found_where_asked():
-    model = quick("dec", n_clusters="auto:2-5", epochs_scale=0.5).fit(X)
+    with pytest.warns(DeepclustWarning, match="3 clusters, not sure"):
+        model = quick("dec", n_clusters="auto:2-5", epochs_scale=0.5).fit(X)
     assert model.n_clusters_ == 3
+    assert any(text.startswith("3 clusters, not sure: ") for text in model.notices_)
     assert model.cluster_centers_.shape == (3, 2)
     assert adjusted_rand_score(Y, model.labels_) > 0.9
     assert model.get_params()["n_clusters"] == "auto:2-5"

@@ -226,13 +226,15 @@ def test_an_extension_lives_from_initialize_to_close_and_keeps_its_state(tmp_pat
 def test_progress_prints_one_line_at_the_end_where_there_is_no_terminal(tmp_path, capsys):
     trainer = make(tmp_path / "stage", (10, "iteration"))
     trainer.extend(Log())
-    trainer.extend(ConsoleProgress())
+    trainer.extend(ConsoleProgress(called={"loss": "error"}))
     trainer.run()
     captured = capsys.readouterr()
     assert captured.out == ""
     (line,) = captured.err.splitlines()
-    for part in ("stage: 10 iterations", "(10 iterations)", "loss"):
+    for part in ("stage: 10 iterations", "(10 iterations)", ", error "):
         assert part in line
+    assert "lr" not in line
+    assert "lr" in (tmp_path / "stage/log.jsonl").read_text()
 
 
 @pytest.mark.parametrize("name", ["adam", "adamw", "sgd"])

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -177,3 +178,23 @@ def test_a_wheel_holds_the_packages_and_nothing_else(tmp_path):
     }
     assert names == expected | others | {"deepclust/py.typed"}
     assert "deepclust = deepclust.cli:main" in entry_points
+
+
+def headings(page: Path) -> list[str]:
+    return re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
+def test_sections_of_the_documents_that_are_named_exist():
+    named = set()
+    for path in modules().values():
+        named |= set(re.findall(r"(docs/\w+\.md), ([A-Z][\w ]+)", path.read_text(encoding="utf-8")))
+    assert ("docs/images.md", "Frozen features") in named
+    for page, section in named:
+        assert section in headings(ROOT / page), f"{page} has no section '{section}'"
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target, anchor in re.findall(r"\]\(([\w/.]*\.md)?#([\w-]+)\)", page.read_text(encoding="utf-8")):
+            there = [
+                re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-")
+                for title in headings(page.parent / target if target else page)
+            ]
+            assert anchor in there, f"{page.name} links to {target}#{anchor}"

@@ -2,6 +2,8 @@
 
 import base64
 import io
+import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,15 +11,18 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deepclust.core import Data, Preparation
+from deepclust.core import Data, Place, Preparation
+from deepclust.core.config import build
 from deepclust.plugins.report.column import describe_columns
 from deepclust.plugins.report.decoding import decode_samples
+from deepclust.plugins.report.evaluator import Report, ReportConfig
 from deepclust.plugins.report.history import read_count, read_stages
 from deepclust.plugins.report.map import make_map
 from deepclust.plugins.report.picture import Pictures
 from deepclust.plugins.report.svg import inline
 from deepclust.plugins.report.text import percent, shorten
-from made_result import Halves, write_logs
+from deepclust.plugins.table.table import Table, TableConfig
+from made_result import Halves, make_result, write_logs
 
 
 def test_the_map_is_seeded_and_holds_as_many_as_asked():
@@ -95,6 +100,35 @@ def test_zeros_of_a_category_are_shown_as_such():
     assert {found.words(j, value) for row in every for j, value in enumerate(row)} == {"0", "1.000"}
 
 
+def test_cells_are_shown_as_they_were_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    given = {
+        "size": ["1.5", "", "2.5", "3", "9", "2.5"],
+        "colour": ["red", "blue", "", "green", "red", "blue"],
+        "paid": ["yes", "no", "yes", "", "No", "yes"],
+        "joined": ["2024-01-02", "2024-03-04", "2024-05-06", "2024-01-02", "", "2024-01-02"],
+        "tick": ["x", "", "", "x", "", "x"],
+    }
+    rows = [",".join(row) for row in zip(*(cells * 5 for cells in given.values()), strict=True)]
+    Path("t.csv").write_text("\n".join([",".join(given), *rows]))
+    for scale in ("auto", "none"):
+        data = Table(build(TableConfig, {"path": "t.csv", "scale": scale}, "data")).load(Place(Path()))
+        found = describe_columns(data.seal(), np.arange(30) % 2, 2)
+        chosen = found.distinguishing(0, 9)
+        assert {found.fields[j].name for j in chosen} == {*given}, "a category is one column"
+        assert len(chosen) == len(given)
+        names = [field.name for field in found.fields]
+        assert found.title(names.index("colour")) == "colour: blue"
+        assert found.words(names.index("colour"), float(found.mean[names.index("colour")])) == "33.3 %"
+        cells = found.cells(data.seal(), np.array([3, 2, 1, 4]), [names.index(name) for name in given])
+        assert cells == [
+            ["3.000", "green", "(empty)", "2024-01-02", "x"],
+            ["2.500", "(empty)", "yes", "2024-05-06", "(empty)"],
+            ["(empty)", "blue", "no", "2024-03-04", "(empty)"],
+            ["9.000", "red", "no", "(empty)", "(empty)"],
+        ]
+
+
 def test_pictures_show_the_values():
     x = torch.zeros(5, 3, 4, 6, dtype=torch.uint8)
     x[2, 0], x[2, 1, 0, 0] = 200, 77
@@ -147,6 +181,22 @@ def test_the_curves_of_every_stage_are_read(tmp_path):
     x, y = stages[1].curves["loss"]
     assert x == list(range(1, 9))
     assert y == pytest.approx([100 / i**3 for i in range(1, 9)])
+
+
+def test_what_a_curve_is_stands_beside_it(tmp_path):
+    line = {"iteration": 1, "epoch": 1, "loss": 2.0, "accuracy": 0.5}
+    for stage, more in (("contrast", {}), ("train", {}), ("embed", {"pull": 1.0, "health/churn": 0.1})):
+        (tmp_path / stage).mkdir()
+        (tmp_path / stage / "log.jsonl").write_text(json.dumps({**line, **more}))
+    found = {stage.name: dict(stage.meanings()) for stage in read_stages(tmp_path)}
+    assert "no accuracy of classes" in found["contrast"]["accuracy"]
+    assert found["train"] == {}, "there it is one of classes"
+    assert [*found["embed"]] == ["pull", "churn"]
+    result = make_result(tmp_path, scores={"clusterer": {"unsupervised_loss": 0.5}})
+    Report(build(ReportConfig, {"map": "none"}, "report")).evaluate(result)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    for said in ("no accuracy of classes", "how far apart neighbours are", "less is better, among runs"):
+        assert said in page
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"n_clusters": 3}', '{"tried": [3, {"n_clusters": 2}]}'])

@@ -111,6 +111,43 @@ def test_of_equally_sure_ones_the_nearest_comes_first():
     assert w.prototypes(1).tolist() == []
 
 
+def test_of_equally_sure_ones_those_between_two_centres_are_doubtful():
+    ones = np.ones(4, np.float32)
+    near, far = np.array([1, 1, 2, 0.0]), np.array([5, 3, 9, 0.0])
+    w = Placed(np.zeros(4, int), ones, ones.astype(int), ones * 0, near, far)
+    assert w.doubtful(0).tolist() == [1, 2, 0, 3]
+    assert w._replace(confidence=np.array([1, 1, 1, 0.9])).doubtful(0).tolist() == [3, 1, 2, 0]
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 30, 100])
+def test_no_example_is_a_prototype_and_doubtful(n):
+    w = where(n, k=2)
+    for k in range(2):
+        members = w.prototypes(k)
+        first, unsure = (part.tolist() for part in w.examples(k, 8, 4))
+        assert first == members[: len(first)].tolist()
+        assert not {*first} & {*unsure}
+        assert len(first) + len(unsure) == min(12, len(members))
+        assert len(first) >= 2 * len(unsure) - 1
+        assert unsure == [i for i in w.doubtful(k).tolist() if i not in first][:4]
+
+
+def test_clusters_so_far_apart_that_the_rest_is_0_have_the_nearest_as_second_choice():
+    class Far(Table):
+        def forward(self, z):
+            return torch.softmax(-100 * torch.cdist(z, self.centers) ** 2, dim=1)
+
+        def predict(self, z):
+            return torch.cdist(z, self.centers).argmin(dim=1)
+
+    centers = torch.tensor([[0.0, 0], [50, 0], [80, 0], [100, 0]])
+    z = torch.tensor([[0.1, 0], [79, 0], [84, 0], [92, 0], [49, 0]])
+    found = assign(Far(4, centers), z)
+    assert found.labels.tolist() == [0, 2, 2, 3, 1]
+    assert found.confidence.tolist() == [1] * 5
+    assert found.second.tolist() == [1, 3, 3, 2, 2]
+
+
 def rows(path):
     with path.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
@@ -170,7 +207,7 @@ def test_the_table_of_examples_has_both_kinds_of_each_cluster(tmp_path):
     write_examples(tmp_path / "examples.csv", data, w, 3)
     found = rows(tmp_path / "examples.csv")
     for k in range(3):
-        for kind, members in (("prototype", w.prototypes(k)), ("doubtful", w.doubtful(k))):
+        for kind, members in zip(("prototype", "doubtful"), w.examples(k, 16, 16), strict=True):
             of_it = [r for r in found if r["cluster"] == str(k) and r["kind"] == kind]
             assert [r["id"] for r in of_it] == [f"row {i}" for i in members[:16]]
             assert [int(r["rank"]) for r in of_it] == list(range(len(of_it)))

@@ -6,10 +6,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
+from deepclust.core.spent import SPENT, Spent, logged_seconds
 from made_process import finish, start, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
@@ -76,6 +78,39 @@ def assert_same_results(whole: Path, cut: Path) -> None:
     scores = [json.loads((folder / "scores.json").read_text()) for folder in (whole, cut)]
     assert scores[0]["clustering"] == scores[1]["clustering"]
     assert [s["resumed"] for s in scores] == [False, True]
+    for folder, found in zip((whole, cut), scores, strict=True):
+        for part in ("encoder", "clusterer"):
+            assert 0 < logged_seconds(folder / part) <= found["seconds"][part] + 0.01, "of all pieces"
+        assert not (folder / SPENT).exists()
+
+
+def test_the_seconds_of_a_part_are_those_of_all_pieces(tmp_path):
+    def log(part, *seconds):
+        (tmp_path / part / "stage").mkdir(parents=True, exist_ok=True)
+        lines = [json.dumps({"seconds": value}) for value in seconds]
+        (tmp_path / part / "stage/log.jsonl").write_text("\n".join(lines))
+
+    stopped = Spent(tmp_path)
+    stopped.begin("encoder")
+    time.sleep(0.02)
+    stopped.begin("clusterer")
+    time.sleep(0.01)
+    stopped.end()
+    kept = dict(stopped.seconds)
+    assert (kept["encoder"], kept["clusterer"]) >= (0.02, 0.01)
+    log("encoder", 0.001)  # less than all of it
+    log("clusterer", 1.0, 5.0)  # this piece was killed after that
+    last = Spent(tmp_path)
+    for part in ("encoder", "clusterer", "results"):
+        last.begin(part)
+    last.end()
+    assert kept["encoder"] <= last.seconds["encoder"] < kept["encoder"] + 1
+    assert 5 <= last.seconds["clusterer"] < 6
+    last.remove()
+    assert Spent(tmp_path).seconds == {}
+    for broken in ("", "[1]", '{"encoder": "x"}', "{"):
+        (tmp_path / SPENT).write_text(broken)
+        assert Spent(tmp_path).seconds == {}
 
 
 KILLS = [

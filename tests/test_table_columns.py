@@ -87,6 +87,10 @@ def test_an_office_table_goes_in_and_says_what_was_taken_for_what():
     ]
     assert (data.key, list(data.files)) == ("id", table["id"])
     assert not data.notices
+    assert data.description == "t.csv, 60 rows of 5 columns (7 values)"
+    assert load(like=data.preparation).description == data.description
+    assert load(columns=("size", "price")).description == "t.csv, 60 rows of 2 columns"
+    assert load(columns=("size",)).description == "t.csv, 60 rows of 1 column"
 
 
 @pytest.mark.parametrize("k", [2, 3, 7, 20])

@@ -4,39 +4,59 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from ...core import Data
-from .text import number
+from .text import number, percent
 
 CHUNK_VALUES = 2**22
 ZERO = 1e-6
+EMPTY = "(empty)"  # a cell that was not given, whatever it was filled with
+
+
+class Field(NamedTuple):
+    """A column as the user gave it: of one value, or of one for each of the ``texts`` of a category.
+
+    kind: as in Preparation.encoding. start: the position of its first value. texts: of yes or no, those two.
+    """
+
+    name: str
+    kind: str
+    start: int
+    texts: tuple[str, ...] = ()
 
 
 class Columns(NamedTuple):
     """The columns of D values, in the units that the user gave.
 
-    names: (D,). mean, std: (D,) of all samples. means: (K, D) of the clusters, NaN for empty ones.
+    mean, std: (D,) of all samples. means: (K, D) of the clusters, NaN for empty ones.
     offset, scale: (D,) from the samples' values to the user's units: value * scale + offset.
-    dates: the columns whose units are days since 1970.
+    fields: (D,) what each value is of.
     """
 
-    names: Sequence[str]
     mean: np.ndarray
     std: np.ndarray
     means: np.ndarray
     offset: np.ndarray
     scale: np.ndarray
-    dates: frozenset[int] = frozenset()
+    fields: Sequence[Field]
+
+    def title(self, column: int) -> str:
+        """What a value is called: after its column, and one of a category after its text as well."""
+        name, kind, start, texts = self.fields[column]
+        return f"{name}: {texts[column - start]}" if kind == "category" else name
 
     def words(self, column: int, value: float) -> str:
-        """A value of a column in the user's units, or a date."""
-        if column in self.dates and math.isfinite(value):
+        """A mean of a value in the user's units, as a date, or as the share of a category's text."""
+        kind = self.fields[column].kind
+        if kind == "category":
+            return percent(round(value, 6))
+        if kind == "date" and math.isfinite(value):
             with contextlib.suppress(OverflowError):  # beyond the year 9999
                 return (date(1970, 1, 1) + timedelta(days=round(value))).isoformat()
         return number(value)
@@ -48,8 +68,31 @@ class Columns(NamedTuple):
         return out
 
     def distinguishing(self, cluster: int, n: int) -> np.ndarray:
-        """The ``n`` columns that differ most, the most first."""
-        return np.argsort(-np.abs(self.difference(cluster)), kind="stable")[:n]
+        """The ``n`` values that differ most, the most first; of each category one."""
+        found: dict[int, int] = {}  # by the place of the column
+        for j in np.argsort(-np.abs(self.difference(cluster)), kind="stable").tolist():
+            if len(found) == n:
+                break
+            found.setdefault(self.fields[j].start, j)
+        return np.array([*found.values()], np.int64)
+
+    def cells(self, data: Data, index: np.ndarray, columns: Sequence[int]) -> list[list[str]]:
+        """What the user gave of the samples at ``index`` in the columns of these values."""
+        fields, rows = [self.fields[j] for j in columns], self.values(data, index)
+        gaps = {f.start: np.isin(index, data.filled.get(f.start, ())) for f in fields}
+        return [
+            [EMPTY if gaps[f.start][i] else self._cell(f, row) for f in fields] for i, row in enumerate(rows)
+        ]
+
+    def _cell(self, field: Field, row: np.ndarray) -> str:
+        """What the cell of a sample with the values ``row`` (D,) held."""
+        value = float(row[field.start])
+        if field.kind == "category":
+            values = row[field.start : field.start + len(field.texts)]
+            return field.texts[int(values.argmax())] if values.max() > 0.5 else EMPTY
+        if field.kind == "boolean":
+            return (field.texts[round(value)] if abs(value - 0.5) > 0.25 else "") or EMPTY
+        return self.words(field.start, value)
 
     def values(self, data: Data, index: np.ndarray) -> np.ndarray:
         """The samples at ``index`` (B,) in the user's units.  # (B, D)"""
@@ -85,10 +128,19 @@ def describe_columns(data: Data, labels: np.ndarray, n_clusters: int) -> Columns
     base = first.numpy()
     std = std * scale
     shown = _cleared((mean + base) * scale + offset, std)
-    encoding = made.encoding or {}
-    dates = frozenset(j for j, name in enumerate(names) if encoding.get(name, {}).get("kind") == "date")
     means = _cleared((means + base) * scale + offset, std)
-    return Columns(names, shown, std, means, offset, scale, dates)
+    return Columns(shown, std, means, offset, scale, _fields(names, made.encoding or {}))
+
+
+def _fields(names: Sequence[str], encoding: Mapping[str, Any]) -> list[Field]:
+    """The column of each value (D,)."""
+    fields: list[Field] = []
+    for name, how in encoding.items():
+        if how["kind"] != "name":
+            texts = tuple(how.get("values", ()))
+            width = len(texts) if how["kind"] == "category" else 1
+            fields += [Field(name, how["kind"], len(fields), texts)] * width
+    return fields or [Field(name, "number", j) for j, name in enumerate(names)]
 
 
 def _cleared(values: np.ndarray, std: np.ndarray) -> np.ndarray:

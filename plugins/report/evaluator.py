@@ -188,12 +188,14 @@ def _confusion(result: Result, folder: Path) -> dict[str, Any] | None:
     return {"figure": drawn, "held_out": source is result.test, "n": int(counts.sum())}
 
 
-def _stage_figures(run: Path, folder: Path) -> list[tuple[str, Markup]]:
+def _stage_figures(run: Path, folder: Path) -> list[tuple[str, Markup, list[tuple[str, str]]]]:
+    """The name, the curves and what they mean, of each stage of training."""
     made = []
     for stage in read_stages(run):
         name = f"loss-{stage.name.replace('/', '-')}"
         alt = f"Curves of {stage.name}: {', '.join(stage.curves)}"
-        made.append((stage.name, write_figure(partial(figure.draw_stage, stage), folder, name, alt)))
+        drawn = write_figure(partial(figure.draw_stage, stage), folder, name, alt)
+        made.append((stage.name, drawn, stage.meanings()))
     return made
 
 

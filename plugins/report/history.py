@@ -13,6 +13,24 @@ from ...core.engine.extensions.log import LOG_NAME
 
 NO_LOSS = ("iteration", "epoch", "seconds", "lr")
 
+MEANING = {  # of what stages report, by its key; of one stage's alone after the stage's name
+    "contrast/accuracy": "share of views most alike to their sample's other view; no accuracy of classes",
+    "pull": "how far apart neighbours are, 0 at best",
+    "push": "how near samples are that are no neighbours, 0 at best",
+    "label_change": "share of samples whose cluster changed since the last look",
+    "agreement": "share of samples of which the network says what it was taught",
+    "certain": "share of samples sure enough to be learned from",
+    "inconsistency": "how unlike the assignments of neighbours are, 0 at best",
+    "entropy": "how evenly all clusters are used, more is more even",
+    "health/effective_clusters": "clusters of equal size that would be as uneven",
+    "health/smallest_cluster": "share of the samples in the smallest cluster",
+    "health/confidence": "mean of the largest soft assignment",
+    "health/churn": "share of samples whose cluster changed since the epoch before",
+    "health/neighbours_input": "share of neighbours in the input that share a cluster, chance taken off",
+    "health/neighbours_codes": "the same of neighbours in the codes as they were",
+    "health/lost_clusters": "clusters that keep less than a tenth of their size",
+}
+
 
 class Stage(NamedTuple):
     """What a stage of training reported.
@@ -24,6 +42,12 @@ class Stage(NamedTuple):
     name: str
     unit: str
     curves: dict[str, tuple[list[float], list[float]]]
+
+    def meanings(self) -> list[tuple[str, str]]:
+        """The name and meaning of each curve that has one."""
+        last = self.name.rpartition("/")[2]
+        found = [(key, MEANING.get(f"{last}/{key}") or MEANING.get(key)) for key in self.curves]
+        return [(key.rpartition("/")[2].replace("_", " "), said) for key, said in found if said]
 
 
 def read_stages(folder: Path) -> list[Stage]:

@@ -29,6 +29,9 @@ MEANING = {
         "mean_confidence": "of the largest soft assignment",
         "samples_without_truth": "left out of the scores that need a class",
     },
+    "clusterer": {
+        "unsupervised_loss": "of samples held back, no labels; less is better, among runs of equal settings",
+    },
     "report": {
         "psnr_noisy": "dB, of samples with noise against those without",
         "psnr_denoised": "dB, of the same through the code and back",

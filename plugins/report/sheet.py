@@ -11,7 +11,7 @@ import torch
 
 from ...core import HasNeighbours, Result
 from ...core.neighbour import nearest
-from ...core.results import Placed
+from ...core.results import placed_of
 from .column import Columns
 from .picture import Pictures
 from .summary import Confusion, class_name
@@ -42,7 +42,11 @@ class Example:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says of one cluster; columns: (name, its mean, mean of all, difference) of each."""
+    """What the page says of one cluster.
+
+    columns: (name, its mean, mean of all, difference) of each. fields: the columns whose cells are shown of
+    its members.
+    """
 
     cluster: int
     size: int
@@ -54,6 +58,7 @@ class Section:
     prototypes: Sequence[Example] = ()
     doubtful: Sequence[Example] = ()
     columns: Sequence[tuple[str, str, str, str]] = ()
+    fields: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -86,13 +91,8 @@ class Sheet:
         fits = min(1.0, MOST_EXAMPLES / max(1, (prototypes + doubtful) * len(self.filled)))
         self.prototypes, self.doubtful = max(1, int(prototypes * fits)), int(doubtful * fits)
         self.shortened = fits < 1
-        self.where = Placed(
-            result.labels, result.confidence, result.second, result.second_confidence, result.distance
-        )
-        self.chosen = {
-            k: (self.where.prototypes(k)[: self.prototypes], self.where.doubtful(k)[: self.doubtful])
-            for k in self.filled
-        }
+        where = placed_of(result)
+        self.chosen = {k: where.examples(k, self.prototypes, self.doubtful) for k in self.filled}
 
     def section(self, cluster: int, colour: str) -> Section:
         """What there is to say and to show of a cluster that has members."""
@@ -114,17 +114,16 @@ class Sheet:
             prototypes=self._examples(first, apart, doubtful=False),
             doubtful=self._examples(second, apart, doubtful=True),
             columns=self._apart(cluster, apart),
+            fields=[self.columns.fields[j].name for j in apart.tolist()] if self.columns else (),
         )
 
     def _examples(self, index: np.ndarray, apart: np.ndarray, *, doubtful: bool) -> list[Example]:
-        columns = self.columns
-        values = columns.values(self.result.data, index).tolist() if columns else []
+        cells = self.columns.cells(self.result.data, index, apart.tolist()) if self.columns else None
         made = []
         for row, i in enumerate(index.tolist()):
             confidence, second = float(self.result.confidence[i]), int(self.result.second[i])
             caption = f"{self.result.labels[i]} or {second}" if doubtful else f"{confidence:.2f}"
-            shown = [columns.words(j, values[row][j]) for j in apart.tolist()] if columns else []
-            made.append(self.example(i, caption, shown))
+            made.append(self.example(i, caption, cells[row] if cells else ()))
         return made
 
     def example(self, i: int, caption: str, values: Sequence[str] = ()) -> Example:
@@ -155,7 +154,7 @@ class Sheet:
         columns, difference = self.columns, self.columns.difference(cluster)
         return [
             (
-                str(columns.names[j]),
+                columns.title(j),
                 columns.words(j, float(columns.means[cluster, j])),
                 columns.words(j, float(columns.mean[j])),
                 f"{difference[j]:+.2f}",

@@ -206,7 +206,8 @@ class SimCLR(Encoder):
         if c.standardise:
             self.inputs.fit(data)
         self.train()
-        run.train("contrast", updater, length, [LearningRate(cosine())])
+        called = {"accuracy": "views that find their other"}
+        run.train("contrast", updater, length, [LearningRate(cosine())], called=called)
         if c.decoder_epochs:
             self._fit_decoder(data, run)
         return self

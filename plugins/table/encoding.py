@@ -24,7 +24,7 @@ class Encoded:
     """Rows (N, D) float64 of a table, before they are standardised.
 
     filled, empty, unknown: by column how many cells were filled with the median, are in no category,
-    hold a text that the training had not.
+    hold a text that the training had not. gaps: by the value's position the rows that were filled.
     """
 
     rows: np.ndarray
@@ -32,6 +32,7 @@ class Encoded:
     filled: Mapping[str, int] = field(default_factory=dict)
     empty: Mapping[str, int] = field(default_factory=dict)
     unknown: Mapping[str, int] = field(default_factory=dict)
+    gaps: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 def names(encoding: Encoding) -> list[str]:
@@ -79,6 +80,7 @@ def encode(
     filled: dict[str, int] = {}
     empty: dict[str, int] = {}
     unknown: dict[str, int] = {}
+    where: dict[int, np.ndarray] = {}
     at = number = 0
     for name, how in full.items():
         if how["kind"] == "name":
@@ -94,7 +96,7 @@ def encode(
                 with np.errstate(over="ignore"):  # what is as large is refused later
                     how["fill"] = float(np.median(column[~gaps]))
             if count := int(gaps.sum()):
-                filled[name] = count
+                filled[name], where[at] = count, np.flatnonzero(gaps)
             rows[:, at] = np.where(gaps, how["fill"], column)
             at += 1
             continue
@@ -117,7 +119,7 @@ def encode(
         for counts, count in ((empty, missing), (unknown, len(strange) - missing)):
             if count:
                 counts[name] = count
-    return Encoded(rows, full, filled, empty, unknown)
+    return Encoded(rows, full, filled, empty, unknown, where)
 
 
 def _days(sheet: Sheet, name: str, cells: Sequence[str], form: str) -> np.ndarray:

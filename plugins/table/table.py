@@ -83,7 +83,8 @@ class Table(Dataset):
         said += scaling
         labels = texts.get(self.config.labels)
         truth = None if labels is None else _truth(labels)
-        return replace(data, said=said, notices=(*columns.notices, *notices), revealed=truth)
+        notices = (*columns.notices, *notices)
+        return replace(data, said=said, notices=notices, revealed=truth, filled=encoded.gaps)
 
     def load_like(self, place: Place, preparation: Preparation) -> Data:
         """The columns that ``preparation`` names, made as it says; others are ignored.
@@ -284,11 +285,19 @@ class Table(Dataset):
                 x[start : start + CHUNK] = preparation.standardise(rows[start : start + CHUNK])
         return Data(
             torch.from_numpy(x),
-            f"{sheet.path.name}, {len(x)} rows of {x.shape[1]} columns",
+            f"{sheet.path.name}, {len(x)} rows of {_size(preparation)}",
             files=None if names is None else texts[names],
             key=names or "file",
             prepared=preparation,
         )
+
+
+def _size(preparation: Preparation) -> str:
+    """How many columns of the file are used, and how many values they become where that differs."""
+    (values,), encoding = preparation.shape, preparation.encoding
+    used = values if encoding is None else sum(how["kind"] != "name" for how in encoding.values())
+    shown = f"{used} column{'' if used == 1 else 's'}"
+    return shown if used == values else f"{shown} ({values} values)"
 
 
 def _without_counts(

@@ -139,6 +139,7 @@ class UMAP(Encoder):
             if c.steps is not None
             else run.length(None, batches, usual=USUAL, least=LEAST, most=most),
             [LearningRate(cosine())] if c.schedule == "cosine" else [],
+            called={"pull": "neighbours apart", "push": "others near"},
         )
         if c.code_scale is not None:
             z = embed(self, data, autocast=run.autocast)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ...console import flexible_bar, time_left
 from .extension import READER, Extension
 
 if TYPE_CHECKING:
@@ -12,17 +14,21 @@ if TYPE_CHECKING:
 
     from ..trainer import Trainer
 
+BESIDE = 24  # characters of a line for a short bar, the time that is left, and what parts the columns
+
 
 class ConsoleProgress(Extension):
     """A rich bar on standard error where that is a terminal; in any case one line at the end.
 
     later: seconds of what comes after this training; with them the bar shows what is left of the whole.
+    called: plainer names for what is reported. Learning rates are in the log alone, and a short line shows
+    the times rather than rate and values.
     """
 
     priority = READER
 
-    def __init__(self, later: float | None = None) -> None:
-        self.later = later
+    def __init__(self, later: float | None = None, called: Mapping[str, str] | None = None) -> None:
+        self.later, self.called = later, called or {}
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -30,15 +36,15 @@ class ConsoleProgress(Extension):
         if not sys.stderr.isatty():
             return
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress, TextColumn
 
         self._bar = Progress(
             TextColumn("{task.description}"),
-            BarColumn(),
+            flexible_bar(),
             TextColumn("{task.completed}/{task.total}"),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
+            time_left(),
             TextColumn("{task.fields[whole]}"),
+            TextColumn("{task.fields[rate]}"),
             TextColumn("{task.fields[values]}"),
             console=Console(stderr=True),
             transient=True,
@@ -57,10 +63,12 @@ class ConsoleProgress(Extension):
             seconds = trainer.seconds - self._start
             steps = (trainer.iteration - self._first) / seconds if seconds > 0 else 0.0
             rate = f"{steps:,.0f} it/s, {steps * trainer.updater.batches.size:,.0f} samples/s"
-            self._bar.update(
-                self._task, completed=trainer.iteration, rate=rate, whole=self._left(trainer, steps),
-                values=_values(trainer.line),
-            )  # fmt: skip
+            whole, values = self._left(trainer, steps), self._values(trainer.line)
+            count = f"{trainer.iteration}/{trainer.total_iterations}"
+            room = self._bar.console.width - len(trainer.name) - len(count) - len(whole) - BESIDE
+            rate = rate if len(rate) <= room else ""
+            values = values if len(rate) + len(values) <= room else ""
+            self._bar.update(self._task, completed=trainer.iteration, rate=rate, whole=whole, values=values)
 
     def _left(self, trainer: Trainer, steps: float) -> str:
         """What is left of the whole, at so many steps a second."""
@@ -74,7 +82,7 @@ class ConsoleProgress(Extension):
         self._stop()
         print(
             f"  {trainer.name}: {trainer.iteration} iterations ({trainer.stop_reason}), "
-            f"{trainer.seconds:.1f} s{_values(trainer.line, ', ')}",
+            f"{trainer.seconds:.1f} s{self._values(trainer.line, ', ')}",
             file=sys.stderr,
         )
 
@@ -86,8 +94,11 @@ class ConsoleProgress(Extension):
             self._bar.stop()
             self._bar = None
 
-
-def _values(line: dict[str, float], before: str = "") -> str:
-    hidden = ("iteration", "epoch", "seconds")
-    shown = [f"{k} {v:.4g}" for k, v in line.items() if k not in hidden and not k.startswith("health/")]
-    return before + ", ".join(shown) if shown else ""
+    def _values(self, line: dict[str, float], before: str = "") -> str:
+        hidden = ("iteration", "epoch", "seconds", "lr")
+        shown = [
+            f"{self.called.get(key, key)} {value:.4g}"
+            for key, value in line.items()
+            if key not in hidden and not key.startswith("health/") and not key.endswith("/lr")
+        ]
+        return before + ", ".join(shown) if shown else ""
