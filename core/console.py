@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
+from .words import counted
+
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
 
@@ -43,7 +45,7 @@ def progress(
             bar.stop()
     seconds = time.monotonic() - start
     if not quiet and seconds >= least_seconds:
-        print(f"  {what}: {done:,} {unit}, {seconds:.1f} s", file=sys.stderr)
+        print(f"  {what}: {counted(done, unit.removesuffix('s'), ',')}, {seconds:.1f} s", file=sys.stderr)
 
 
 @contextmanager

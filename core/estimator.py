@@ -38,6 +38,7 @@ from .registry import installed
 from .results import EMBEDDING
 from .scaling import Scale, scaled
 from .training_range import fitted
+from .words import counted
 
 THROUGH = ("deepclust", "sklearn", "joblib", "contextlib")  # whose lines no warning points to
 EVALUATORS = ("clustering",)
@@ -283,7 +284,9 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 raise InvalidData(f"X has shape {x.shape}; rows (n, d) or images (n, h, w[, c]) are needed.")
             if fitting:
                 self.n_features_in_ = math.prod(x.shape[1:])
-        data = Data(arrange(tensor_over(x.astype(kept_type(x), copy=False))), f"X, {len(x)} samples")
+        data = Data(
+            arrange(tensor_over(x.astype(kept_type(x), copy=False))), f"X, {counted(len(x), 'sample')}"
+        )
         return scaled(data, self._scale()) if fitting else self._like_fitted(data)
 
     def _like_fitted(self, data: Data) -> Data:

@@ -34,6 +34,7 @@ from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
 from .registry import Registry, installed
 from .run import Notice, Run, gather_notices
 from .scaling import scaled
+from .words import counted
 
 
 @dataclass(frozen=True)
@@ -111,7 +112,7 @@ def run(
         for line in record["said"]:
             say(f"  {line}")
         if data.skipped:
-            say(f"  {len(data.skipped)} files could not be read: see '{folder / results.SKIPPED}'")
+            say(f"  {counted(len(data.skipped), 'file')} could not be read: see '{folder / results.SKIPPED}'")
         say(f"  going on in '{folder}'" if earlier else f"  writing to '{folder}'")
         try:
             if encoder_folder is not None:

@@ -14,6 +14,7 @@ from . import config as configs
 from .errors import DeepclustError, ImpossiblePair, InvalidData, InvalidSetting, unknown
 from .registry import Entry, Registry
 from .scores import RESERVED
+from .words import counted
 
 if TYPE_CHECKING:
     from .data import Data
@@ -160,7 +161,9 @@ def parse_clusters(asked: int | str | None) -> int | tuple[int, int] | None:
             f"'{asked}' clusters were asked for; give a number, auto, or a range such as auto:2-30."
         ) from None
     if count < 2:
-        raise InvalidSetting(f"{count} clusters were asked for: 2 or more are needed.")
+        raise InvalidSetting(
+            f"{counted(count, 'cluster')} {'was' if count == 1 else 'were'} asked for: 2 or more are needed."
+        )
     return count
 
 

@@ -28,6 +28,7 @@ from .plan import Chosen, choose_data
 from .registry import Registry, installed
 from .results import Placed
 from .sorting import Sorting
+from .words import counted
 
 
 @dataclass(frozen=True)
@@ -184,9 +185,8 @@ def show(prediction: Prediction, labels: Path | None) -> None:
     skipped = len(prediction.data.skipped)
     if skipped:
         where = f": see {skipped_beside(labels)}" if labels is not None else ""
-        console.print(
-            f"{skipped} files could not be read{where}", highlight=False, markup=False, soft_wrap=True
-        )
+        lost = f"{counted(skipped, 'file')} could not be read{where}"
+        console.print(lost, highlight=False, markup=False, soft_wrap=True)
     last = (
         f"The labels are in {labels}" if labels is not None else "-o labels.csv writes the labels to a file."
     )

@@ -24,6 +24,7 @@ from .guard import Guard
 from .length import batch_size, whole_epochs
 from .registry import Registry, installed
 from .timetable import AIM, LONGEST, Timetable
+from .words import counted
 
 NOTICES = "notices.json"
 CHECKUP = "checkup.json"  # in a stage's folder, what was found ill after it
@@ -117,7 +118,8 @@ class Run:
             minutes = math.ceil(self.timetable.total * longer / AIM / 60 / 5) * 5
             more = f"--minutes {minutes} trains longer"
         self.remarks.append(
-            f"{self.part}: {epochs} epochs where {usual} are usual, so that it takes minutes; {more}"
+            f"{self.part}: {counted(epochs, 'epoch')} where {usual} are usual, so that it takes minutes; "
+            f"{more}"
         )
         if not self.quiet:
             print(f"  {self.remarks[-1]}", file=sys.stderr)

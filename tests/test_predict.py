@@ -338,7 +338,7 @@ def test_what_cannot_be_read_stands_beside(place):
     result = deepclust("predict", "run", "more", "-o", "more.csv", "--cache", "c", *skip)
     skipped = list(csv.DictReader(Path("more.skipped.csv").read_text().splitlines()))
     assert [row["file"] for row in skipped] == ["broken.png"]
-    assert "1 files could not be read: see more.skipped.csv" in result.output
+    assert "1 file could not be read: see more.skipped.csv" in result.output
     assert len(rows_of("more.csv")) == 3
     Path("more/broken.png").unlink()
     deepclust("predict", "run", "more", "-o", "more.csv", "--cache", "c", "--overwrite")

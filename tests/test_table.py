@@ -153,7 +153,7 @@ FAULTS = {
     "after blank lines": ("a,b\n1,2\n\n\n3,x\n", {}, "line 5, column 'b': 'x'"),
     "after a cell of three lines": ('n,b\n"p\nq\nr",2\ns,x\n', {"id": "n"}, "line 5, column 'b': 'x'"),
     "windows lines": ("a,b\r\n1,2\r\n3,x\r\n", {}, "line 3, column 'b': 'x'"),
-    "too few": ("a,b\n1,2\n3\n", {}, "line 3: 1 cells, but the header names 2 columns"),
+    "too few": ("a,b\n1,2\n3\n", {}, "line 3: 1 cell, but the header names 2 columns"),
     "too many": ("a,b\n1,2\n3,4,5\n", {}, "line 3: 3 cells, but the header names 2 columns"),
     "all too many": ("a,b\n3,4,5\n3,4,5\n", {}, "line 2: 3 cells, but the header names 2 columns"),
     "too few unused": ("a,b,c\n1,2,3\n3,4\n", {"columns": ("a",)}, "line 3: 2 cells"),

@@ -27,6 +27,7 @@ from ...core import (
 from ...core.scaling import scaled
 from ...core.split import check_leave_out, hold_out
 from ...core.training_range import fitted
+from ...core.words import counted
 from .sparse import is_sparse, read_sparse
 
 SAMPLES = ("x", "X", "data", "images")
@@ -95,13 +96,15 @@ class Array(Dataset):
             y = self._read(Path(self.config.labels))
         pixels = _tensor(x, str(path), self.config.channels)
         if y is not None and y.shape[:1] != x.shape[:1]:
-            count = len(y) if y.ndim else "no list of"
-            raise InvalidData(f"'{path}': there are {len(x)} samples but {count} labels.")
+            count = counted(len(y), "label") if y.ndim else "no list of labels"
+            raise InvalidData(
+                f"'{path}': there {'is' if len(x) == 1 else 'are'} {counted(len(x), 'sample')} but {count}."
+            )
         truth = None if y is None else truth_of(y)
         mapped = None
         if isinstance(x, np.memmap) and x.dtype == kept_type(x):  # else it was copied
             mapped = Mapped(x, lambda rows: arrange(torch.from_numpy(rows), self.config.channels))
-        data = Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth, mapped=mapped)
+        data = Data(pixels, f"{path.name}, {part}{counted(len(x), 'sample')}", revealed=truth, mapped=mapped)
         if self.config.split != "train-test":
             return data
         if not first:

@@ -14,6 +14,7 @@ from typing import IO
 import numpy as np
 
 from ...core import InvalidData
+from ...core.words import counted
 from .number import MISSING, PLAIN, Notation, readings
 
 DELIMITERS = (",", ";", "\t", "|")
@@ -104,8 +105,8 @@ def walk(sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
         for line, row in _rows(file, sheet):
             if len(row) != width:
                 raise InvalidData(
-                    f"'{sheet.path}', line {line}: {len(row)} cells, but the header names {width} columns"
-                    f"{_comma_advice(row)}."
+                    f"'{sheet.path}', line {line}: {counted(len(row), 'cell')}, but the header names "
+                    f"{counted(width, 'column')}{_comma_advice(row)}."
                 )
             yield line, row
 
@@ -133,7 +134,7 @@ def _parse(
             converters=converters, ndmin=2, encoding="utf-8",
         )  # fmt: skip
     if rows.size and rows.shape[1] != len(sheet.header):
-        raise ValueError(f"{rows.shape[1]} cells in each row")
+        raise ValueError(f"{counted(rows.shape[1], 'cell')} in each row")
     if rows.size and list(numbers) != list(range(rows.shape[1])):
         rows = rows[:, list(numbers)]
     return rows, list(kept.values())

@@ -15,6 +15,7 @@ from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparati
 from ...core.errors import unknown
 from ...core.scaling import measure
 from ...core.training_range import compare
+from ...core.words import counted
 from . import column, encoding, number
 from .column import EMPTY, ROWS, Columns
 from .encoding import Encoded
@@ -284,7 +285,7 @@ class Table(Dataset):
                 x[start : start + CHUNK] = preparation.standardise(rows[start : start + CHUNK])
         return Data(
             torch.from_numpy(x),
-            f"{sheet.path.name}, {len(x)} rows of {x.shape[1]} columns",
+            f"{sheet.path.name}, {counted(len(x), 'row')} of {counted(x.shape[1], 'column')}",
             files=None if names is None else texts[names],
             key=names or "file",
             prepared=preparation,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING
 
+from ...words import counted
 from .extension import READER, Extension
 
 if TYPE_CHECKING:
@@ -73,7 +74,7 @@ class ConsoleProgress(Extension):
     def finish(self, trainer: Trainer) -> None:
         self._stop()
         print(
-            f"  {trainer.name}: {trainer.iteration} iterations ({trainer.stop_reason}), "
+            f"  {trainer.name}: {counted(trainer.iteration, 'iteration')} ({trainer.stop_reason}), "
             f"{trainer.seconds:.1f} s{_values(trainer.line, ', ')}",
             file=sys.stderr,
         )
