@@ -167,6 +167,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
             else:
                 if math.isfinite(number):
                     return number
+                raise InvalidSetting(f"{name} is '{value}', but it must be a finite number.")
     elif hint is str:
         if isinstance(value, str):
             return value

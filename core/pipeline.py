@@ -97,6 +97,7 @@ def run(
     )  # fmt: skip
     encoder = _make_encoder(plan, data, work)
     check_made(plan, encoder)
+    encoder.check(_training(plan, data))
     plan.clusterer.cls(plan.clusterer.config, fewest).check(encoder, data.seal())
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
@@ -144,6 +145,11 @@ def _make_encoder(plan: Plan, data: Data, work: Run) -> Encoder:
     checkpoint.seed_everything(work.child("encoder").seed_for("weights"))
     encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape)
     return encoder.to(work.device)
+
+
+def _training(plan: Plan, data: Data) -> Data:
+    """What the encoder is trained on: with labels where it learns from them, never with the test split."""
+    return replace(data, test=None) if plan.encoder.entry.component.supervised else data.seal()
 
 
 def _time(
@@ -201,7 +207,7 @@ def _carry_out(
 
     run_encoder = work.child("encoder")
     with phase("training the encoder"):
-        encoder.fit(replace(data, test=None) if supervised else hidden, run_encoder)
+        encoder.fit(_training(plan, data), run_encoder)
         ill, codes = checkup.look_at_codes(encoder, hidden, plan.request.encoder, work.autocast)
         run_encoder.say(ill)
     encoded = time.perf_counter()

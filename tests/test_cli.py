@@ -35,6 +35,7 @@ def here(tmp_path, monkeypatch):
     np.save("one.npy", x[:1])
     np.save("objects.npy", np.array([{}, []], dtype=object))
     np.save("flat.npy", x[0])
+    np.save("unlabelled.npy", np.eye(64, dtype=np.float32)[:30].reshape(30, 8, 8))
     Path("notes.txt").write_text("no array")
     Path("broken.toml").write_text("[run\n")
     Path("unknown.toml").write_text("[run]\nencodr = 'sdae'\n")
@@ -121,6 +122,25 @@ BAD = {
         ["run", "--data", "good.npz", "--clusters", "3", "--encoder", "cae"],
         "needs images (C, H, W)",
     ),
+    "no labels": (
+        ["run", "--data", "unlabelled.npy", "--clusters", "3", "--encoder", "resnet"],
+        "encoder 'resnet' learns from labels, and there are none in unlabelled.npy",
+    ),
+    "no weights": (
+        ["run", "--clusters", "3", "--encoder", "resnet", "-s", "encoder.weights=none.pt"],
+        "encoder.weights is 'none.pt', but there is no such file.",
+    ),
+    "nothing to choose by": (
+        ["run", "--encoder", "cnn", "-s", "encoder.validation=0", "-s", "encoder.keep_best=yes"],
+        "encoder.keep_best chooses by the validation loss",
+    ),
+    "no end": (["run", "--minutes", "inf"], "minutes is 'inf', but it must be a finite number"),
+    "not a number of minutes": (
+        ["run", "--minutes", "nan"],
+        "minutes is 'nan', but it must be a finite number",
+    ),
+    "no minutes": (["run", "--minutes", "0"], "minutes is 0, but it must be above 0"),
+    "minutes below 0": (["run", "--minutes", "-2"], "minutes is -2, but it must be above 0"),
     "snapshots": (["run", "--snapshot-seconds", "-1"], "-1"),
 }
 
