@@ -20,7 +20,7 @@ from . import column, encoding, number
 from .column import EMPTY, ROWS, Columns
 from .encoding import Encoded
 from .number import Notation
-from .sheet import Sheet, open_sheet, read, read_numbers
+from .sheet import Sheet, check_digits, open_sheet, read, read_numbers
 
 CHUNK = 65536  # rows standardised in one go
 COUNTED = 10  # rows from which a column that counts them is told from chance
@@ -63,6 +63,7 @@ class Table(Dataset):
         sheet = self._open()
         columns, rows, texts = self._typed(sheet, self._wanted(sheet))
         sheet = columns.sheet
+        check_digits(sheet, [i for i, how in columns.kinds.items() if how["kind"] == "number"], rows)
         kinds: dict[str, Mapping[str, Any]] = {sheet.header[i]: how for i, how in columns.kinds.items()}
         left = {sheet.header[i] or f"column {i + 1}": reason for i, reason in columns.left.items()}
         left |= {name: f"may be the true classes: --labels {name}" for name in self._classes(sheet)}
