@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import tempfile
@@ -211,7 +210,13 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 codes = torch.from_numpy(estimator.embedding_).to(chosen)
                 estimator.labels_ = assign(bundle.clusterer, codes).labels.cpu().numpy()
             if (path / scored.SCORES).exists():
-                estimator._score(json.loads((path / scored.SCORES).read_text(encoding="utf-8")))
+                try:
+                    estimator._score(scored.read(path / scored.SCORES))
+                except ValueError as error:
+                    raise InvalidData(
+                        f"'{path / scored.SCORES}' cannot be read: {error}; the command of the run writes it "
+                        "again, or remove it."
+                    ) from error
         return estimator
 
     def __getstate__(self) -> dict[str, Any]:

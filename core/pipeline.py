@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import sys
@@ -103,7 +102,7 @@ def run(
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
-                scores = json.loads((folder / scored.SCORES).read_text(encoding="utf-8"))
+                scores = scored.read(folder / scored.SCORES)
                 return Outcome(folder, scores, was_finished=True)
         shown = f"{asked} clusters" if isinstance(asked, int) else f"{asked[0]} to {asked[1]} clusters"
         supervised = plan.encoder.entry.component.supervised

@@ -122,6 +122,11 @@ BAD = {
         ["run", "--data", "good.npz", "--clusters", "3", "--encoder", "cae"],
         "needs images (C, H, W)",
     ),
+    "size of rows": (
+        ["run", "--data", "good.npz", "--image-size", "32"],
+        "--image-size (data.image_size) has no effect on 'good.npz', which the data set 'array' reads; leave",
+    ),
+    "labels of digits": (["run", "--labels", "folders"], "--labels (data.labels) has no effect on 'digits'"),
     "no labels": (
         ["run", "--data", "unlabelled.npy", "--clusters", "3", "--encoder", "resnet"],
         "encoder 'resnet' learns from labels, and there are none in unlabelled.npy",

@@ -56,6 +56,7 @@ class ArrayConfig:
         "auto",
         "of rows, not of images; auto: columns centred and divided by one deviation, or each by its own "
         "where units differ; standard: each by its own; none: as they are",
+        training=True,
     )
 
 

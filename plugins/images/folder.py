@@ -44,8 +44,11 @@ class ImagesConfig:
     image_size: int | str = setting(
         "auto",
         "N, HxW, or auto: the images' own where a sample of 256 agrees on one of at most 128, else 64",
+        training=True,
     )
-    channels: Literal["auto", 1, 3] = setting("auto", "1: grey, 3: RGB, auto: grey where a sample of 256 is")
+    channels: Literal["auto", 1, 3] = setting(
+        "auto", "1: grey, 3: RGB, auto: grey where a sample of 256 is", training=True
+    )
     range: str = setting(
         "auto",
         "LOW..HIGH: the values that become black and white; auto: bytes stay, others go by a sample of 256",

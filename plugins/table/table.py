@@ -40,6 +40,7 @@ class TableConfig:
         "auto",
         "auto: columns centred and divided by one deviation, or each by its own where units differ; "
         "standard: each by its own; none: as they are",
+        training=True,
     )
     decimal: Literal["auto", "point", "comma"] = setting(
         "auto", "how fractions are written: 1.5 or 1,5; auto: as all numbers of the table make sense"
