@@ -26,14 +26,22 @@ from .choice import choose, stand_in
 from .console import phase
 from .data import Data
 from .engine import checkpoint
+from .errors import InvalidData
 from .evaluation import Trained, evaluate, protocol, write_results
 from .files import write_json
 from .interfaces import Clusterer, Encoder, Place
+from .memory import enough
 from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
 from .registry import Registry, installed
 from .run import Notice, Run, gather_notices
 from .scaling import scaled
 from .words import counted
+
+FEWER = "take fewer or smaller samples, or a machine with more memory."
+LESS_MEMORY = (
+    "what was trained is kept: free memory and give the same command again, which goes on there, or take "
+    "fewer or smaller samples or a smaller network, in another --out."
+)
 
 
 @dataclass(frozen=True)
@@ -119,7 +127,8 @@ def run(
                 _share(folder / "encoder", encoder_folder)
             data = data.to(device)
             work = _time(plan, data, asked, evaluators, record, earlier, work)
-            n_clusters, scores = _carry_out(plan, encoder, data, asked, evaluators, record, work)
+            with enough(f"the run in '{folder}'", lambda: LESS_MEMORY):
+                n_clusters, scores = _carry_out(plan, encoder, data, asked, evaluators, record, work)
             scores["resumed"] = earlier is not None
             write_json(folder / scored.SCORES, scores)
             last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
@@ -132,7 +141,7 @@ def run(
 
 def load_data(plan: Plan, place: Place, data: Data | None = None) -> Data:
     """The samples, by default of the data set that ``plan`` names; scaled where they leave that open."""
-    with phase("reading the data"):
+    with phase("reading the data"), enough("reading the data", lambda: FEWER, InvalidData):
         if data is None:
             assert plan.data is not None
             data = plan.data.cls(plan.data.config).load(place)

@@ -22,6 +22,7 @@ from .engine.updater import Samples
 from .files import write_json
 from .guard import Guard
 from .length import batch_size, whole_epochs
+from .memory import enough
 from .registry import Registry, installed
 from .timetable import AIM, LONGEST, Timetable
 from .words import counted
@@ -201,12 +202,24 @@ class Run:
         for extension in extensions:
             trainer.extend(extension)
         (self.registry or installed()).hook.deepclust_extend_trainer(trainer=trainer)
-        trainer.resume()
-        trainer.run()
+        with enough(name, lambda: self._less_memory(trainer)):
+            trainer.resume()
+            trainer.run()
         taken_back = [e.settle(trainer) for e in extensions if isinstance(e, Guard)]
         if not any(taken_back):  # else what was trained is gone
             self.say(self._look(trainer, falling))
         return trainer
+
+    def _less_memory(self, trainer: Trainer) -> str:
+        """What to do where a stage needs more memory than there is."""
+        there = self.started(trainer.out.name)
+        goes_on = f"goes on from its snapshot in '{trainer.out}'" if there else "begins this stage again"
+        part = self.part.split("/")[0] or "encoder"
+        return (
+            f"its batches have {counted(trainer.updater.batches.size, 'sample')}: set a smaller "
+            f"-s {part}.batch_size, in another --out, or free memory and give the same command again, which "
+            f"{goes_on}."
+        )
 
     def _look(self, trainer: Trainer, falling: bool) -> list[Finding]:
         """What is ill, looked at once: a resumed run that finds the stage finished takes no step for it."""
