@@ -35,7 +35,7 @@ from .pipeline import run
 from .plan import Choices, Request, parse_clusters
 from .registry import installed
 from .results import EMBEDDING
-from .scaling import Scale, scaled
+from .scaling import Scale, check_integers, scaled
 from .training_range import fitted
 from .words import counted
 
@@ -289,6 +289,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 raise InvalidData(f"X has shape {x.shape}; rows (n, d) or images (n, h, w[, c]) are needed.")
             if fitting:
                 self.n_features_in_ = math.prod(x.shape[1:])
+        check_integers(x, "X")
         data = Data(
             arrange(tensor_over(x.astype(kept_type(x), copy=False))), f"X, {counted(len(x), 'sample')}"
         )

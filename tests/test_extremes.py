@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from deepclust import DeepClustering
 from deepclust.core import Data, InvalidData, Place
 from deepclust.core.config import build
 from deepclust.core.scaling import scaled
@@ -46,6 +47,8 @@ def test_integers_that_float64_cannot_tell_apart_are_refused(tmp_path):
     np.save(tmp_path / "x.npy", x + [0, 2**62])
     with pytest.raises(InvalidData, match=f"column 1, from {2**62 + 1} to {2**62 + 39}, are too large to be"):
         read(tmp_path / "x.npy")
+    with pytest.raises(InvalidData, match="^X: the integers of column 1"):
+        DeepClustering("sdae", "kmeans", 2).fit(x + [0, 2**62])
     for told_apart in (x + [0, 2**30], x * 10**9 + 2**62, x * [1, 0] + [0, 2**62]):
         np.save(tmp_path / "x.npy", told_apart)
         assert len(read(tmp_path / "x.npy")) == 20
