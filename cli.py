@@ -94,7 +94,7 @@ _COMMON = [  # options of run and compare
     click.option("--recipe", metavar="NAME", help="A published system; `deepclust list recipes` shows them. "
                  "Everything else that is given wins over it."),
     click.option("--data", metavar="NAME|PATH", help="A data set by name, a folder of images, a .csv, "
-                 ".npy or .npz file.  [default: digits]"),
+                 ".tsv, .npy or .npz file.  [default: digits]"),
     click.option("--clusters", metavar="K", help="A number, auto, or auto:2-30.  [default: the data set's, "
                  "or auto]"),
     click.option("--labels", metavar="WHERE", help="True classes: `folders` of images or `parent` folders, a "
@@ -260,6 +260,7 @@ def compare(
     from .core import comparison
     from .core.errors import TrainingFailed
     from .core.interfaces import Place
+    from .core.words import counted
 
     options["evaluators"] = evaluators or None
     tables, settings = _asked(config, assignments, labels, image_size, recipe, options)
@@ -280,7 +281,8 @@ def compare(
     if not quiet:
         click.echo(f"Tables, page and runs are in {folder}")
     if failed := comparison.failed_runs(table):
-        raise TrainingFailed(f"{len(failed)} of {len(table.trials)} runs failed: see '{folder}/table.csv'.")
+        runs = counted(len(table.trials), "run")
+        raise TrainingFailed(f"{len(failed)} of {runs} failed: see '{folder}/table.csv'.")
 
 
 @main.command()

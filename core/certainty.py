@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from .words import counted
+
 UNSURE = "not sure"
 TIE = 0.015  # of the score, below which another number is nearly as good
 DEVIATIONS = 1.5  # of the difference over the repetitions, below which it is too
@@ -67,7 +69,10 @@ def judge(
     if best == 0 and k > 2:
         doubts.append("it is the fewest that was tried, so try fewer, from auto:2")
     if samples < EACH * k and not doubts:
-        doubts.append(f"{samples // k} samples for each are too few to see whether one is two")
+        each = counted(samples // k, "sample")
+        doubts.append(
+            f"{each} for each {'is' if samples < 2 * k else 'are'} too few to see whether one is two"
+        )
     if doubts:
         said = doubts[:1] if none else doubts  # where there may be none, the rest is beside the point
         text = f"{k} clusters, {UNSURE}: {'; '.join(said)}"

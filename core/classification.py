@@ -121,7 +121,8 @@ class Classifier(Encoder):
 
     A subclass names itself in ``name``, sets ``latent_dim`` and ``head`` in ``__init__``, standardises
     samples through ``inputs`` in ``forward``, and calls ``learn_classes`` in ``fit``, which fits ``inputs``
-    too unless ``learns_scale`` is off; its config has ``shift`` and ``rotation``.
+    too unless ``learns_scale`` is off; its config has ``epochs``,
+    ``validation``, ``keep_best``, ``shift`` and ``rotation``.
     """
 
     name: ClassVar[str]
@@ -137,6 +138,17 @@ class Classifier(Encoder):
         self.config, self.shape = config, shape
         self.inputs = Standardise(shape)
         self.learns_scale = True
+
+    def check(self, data: Data) -> None:
+        """Raise InvalidData where there are no labels to learn, InvalidSetting for ``keep_best`` without any
+        share to choose by."""
+        if self.config.epochs == 0:
+            return
+        labelled(data, self.name)
+        if self.config.keep_best and not self.config.validation:
+            raise InvalidSetting(
+                "encoder.keep_best chooses by the validation loss: set encoder.validation above 0, say 0.1."
+            )
 
     def logits(self, x: Tensor) -> Tensor:
         """The classes' logits (B, classes) of samples (B, *shape); no classes before training."""

@@ -52,7 +52,7 @@ pre { overflow-x: auto; font-size: .85rem; }
 <p>{{ record.data.description }}, {{ record.request.clusters }} clusters,
 seeds {{ record.request.seeds | join(", ") }}</p>
 <p class="soft">{{ record.machine.device }}, {{ record.request.precision }};
-{{ finished }} of {{ table.trials | length }} runs finished</p>
+{{ finished }} of {{ table.trials | length }} run{{ "" if table.trials | length == 1 else "s" }} finished</p>
 
 {% macro score(row, column) %}
 {% set cell = row.cells.get(column) %}

@@ -14,6 +14,7 @@ import numpy as np
 from .console import tell
 from .results import write_table
 from .trial import FAILED, FINISHED, OPEN, Pair, Trial
+from .words import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -116,7 +117,8 @@ class Table:
     def verdict(self) -> str:
         """How many runs are not healthy, in words; empty where all are."""
         ill = sum(row.unhealthy for row in self.rows)
-        return f"{ill} of {len(self.trials)} runs {'is' if ill == 1 else 'are'} unhealthy." if ill else ""
+        runs = counted(len(self.trials), "run")
+        return f"{ill} of {runs} {'is' if ill == 1 else 'are'} unhealthy." if ill else ""
 
     @property
     def main(self) -> list[str]:

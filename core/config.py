@@ -25,14 +25,15 @@ def setting(
     low: float | None = None,
     high: float | None = None,
     component: str | None = None,
+    training: bool = False,
 ) -> Any:
     """A field of a component's ``Config``: its default, one line of help, and its inclusive range.
 
     default: ``{}`` for settings of another component, whose type is ``Mapping[str, Any]``.
     component: the kind, where the value is the name of another component; it is looked up before
-    anything is trained.
+    anything is trained. training: whether it is of a data set and has no effect on new data for a model.
     """
-    metadata = {"help": help, "low": low, "high": high, "component": component}
+    metadata = {"help": help, "low": low, "high": high, "component": component, "training": training}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -167,6 +168,7 @@ def convert(value: Any, hint: Any, name: str) -> Any:
             else:
                 if math.isfinite(number):
                     return number
+                raise InvalidSetting(f"{name} is '{value}', but it must be a finite number.")
     elif hint is str:
         if isinstance(value, str):
             return value
@@ -240,6 +242,12 @@ def named_components(config: Any) -> list[tuple[str, str]]:
     """The (kind, name) of each component that a config's values name."""
     fields = dataclasses.fields(config)
     return [(f.metadata["component"], getattr(config, f.name)) for f in fields if f.metadata.get("component")]
+
+
+def of_training(config: type[Any], names: Iterable[str]) -> list[str]:
+    """Those of the settings ``names`` that have no effect on new data for a model."""
+    fields = {f.name: f for f in dataclasses.fields(config)}
+    return [name for name in names if name in fields and fields[name].metadata.get("training")]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

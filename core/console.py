@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from rich.progress import BarColumn, Progress, TimeRemainingColumn
 
+from .words import counted
+
 LINE_SECONDS = 30.0  # between two lines where there is no terminal
 
 
@@ -47,7 +49,7 @@ def progress(
             bar.stop()
     seconds = time.monotonic() - start
     if not quiet and seconds >= least_seconds:
-        print(f"  {what}: {done:,} {unit}, {seconds:.1f} s", file=sys.stderr)
+        print(f"  {what}: {counted(done, unit.removesuffix('s'), ',')}, {seconds:.1f} s", file=sys.stderr)
 
 
 @contextmanager

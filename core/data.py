@@ -17,6 +17,7 @@ from torch import Tensor
 from .errors import InvalidData, LabelsHidden
 from .mapped import Mapped
 from .preparation import Preparation
+from .words import counted
 
 Size = tuple[int, ...]
 CHUNK_BYTES = 8 * 2**20  # of samples looked at in one go
@@ -218,7 +219,8 @@ class Data:
             raise InvalidData(f"{self.description}: one sample is there, which is nothing to cluster.")
         if n_clusters < 2 or n_clusters > len(self):
             raise InvalidData(
-                f"{n_clusters} clusters were asked for of {len(self)} samples ({self.description}): "
+                f"{counted(n_clusters, 'cluster')} {'was' if n_clusters == 1 else 'were'} asked for of "
+                f"{len(self)} samples ({self.description}): "
                 f"--clusters must be from 2 to {len(self)}."
             )
         self.check_finite()
@@ -281,8 +283,8 @@ class Data:
         if first is not None:
             value = float(self.x[tuple(first)])
             raise InvalidData(
-                f"{self.description}: {bad} values are not finite, the first is {value} in "
-                f"sample {first[0]} at position {tuple(first[1:])} (counted from 0); "
+                f"{self.description}: {counted(bad, 'value')} {'is' if bad == 1 else 'are'} not finite, the "
+                f"first is {value} in sample {first[0]} at position {tuple(first[1:])} (counted from 0); "
                 "remove or fill these values first."
             )
 

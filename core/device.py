@@ -9,6 +9,7 @@ import torch
 
 from .errors import DeepclustError, InvalidSetting
 from .plan import Precision
+from .words import counted
 
 
 def choose_device(name: str) -> torch.device:
@@ -84,4 +85,4 @@ def describe(device: torch.device) -> str:
     """The device in words, for records of what was measured on what."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    return f"{device.type}, {torch.get_num_threads()} threads"
+    return f"{device.type}, {counted(torch.get_num_threads(), 'thread')}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 import tempfile
@@ -36,8 +35,9 @@ from .pipeline import run
 from .plan import Choices, Request, parse_clusters
 from .registry import installed
 from .results import EMBEDDING
-from .scaling import Scale, scaled
+from .scaling import Scale, check_integers, scaled
 from .training_range import fitted
+from .words import counted
 
 THROUGH = ("deepclust", "sklearn", "joblib", "contextlib")  # whose lines no warning points to
 EVALUATORS = ("clustering",)
@@ -210,7 +210,13 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 codes = torch.from_numpy(estimator.embedding_).to(chosen)
                 estimator.labels_ = assign(bundle.clusterer, codes).labels.cpu().numpy()
             if (path / scored.SCORES).exists():
-                estimator._score(json.loads((path / scored.SCORES).read_text(encoding="utf-8")))
+                try:
+                    estimator._score(scored.read(path / scored.SCORES))
+                except ValueError as error:
+                    raise InvalidData(
+                        f"'{path / scored.SCORES}' cannot be read: {error}; the command of the run writes it "
+                        "again, or remove it."
+                    ) from error
         return estimator
 
     def __getstate__(self) -> dict[str, Any]:
@@ -283,7 +289,10 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 raise InvalidData(f"X has shape {x.shape}; rows (n, d) or images (n, h, w[, c]) are needed.")
             if fitting:
                 self.n_features_in_ = math.prod(x.shape[1:])
-        data = Data(arrange(tensor_over(x.astype(kept_type(x), copy=False))), f"X, {len(x)} samples")
+        check_integers(x, "X")
+        data = Data(
+            arrange(tensor_over(x.astype(kept_type(x), copy=False))), f"X, {counted(len(x), 'sample')}"
+        )
         return scaled(data, self._scale()) if fitting else self._like_fitted(data)
 
     def _like_fitted(self, data: Data) -> Data:

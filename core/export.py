@@ -27,6 +27,7 @@ from .inference import evaluating
 from .interfaces import Place
 from .prediction import open_model
 from .registry import Registry, installed
+from .words import counted
 
 ENDINGS = (".safetensors", ".pt2", ".onnx")
 METADATA = "deepclust.json"  # the extra file of a .pt2; an .onnx has the property "deepclust"
@@ -223,7 +224,8 @@ def _check(bundle: Bundle, exported: Exported, real: Tensor | None, ending: str)
             except Exception as error:  # of the format's own runtime
                 reason = " ".join(str(error).split())
                 raise DeepclustError(
-                    f"the exported {ending} fails on a batch of {len(x)} samples, so it is not kept: {reason}"
+                    f"the exported {ending} fails on a batch of {counted(len(x), 'sample')}, so it is not "
+                    f"kept: {reason}"
                 ) from error
             top = q.topk(min(2, q.shape[1]), dim=1).values
             clear = top[:, 0] - top[:, -1] > 2 * Q_TOLERANCE
@@ -238,7 +240,7 @@ def _check(bundle: Bundle, exported: Exported, real: Tensor | None, ending: str)
             if wrong:
                 raise DeepclustError(
                     f"the exported {ending} gives other {' and '.join(wrong)} than predict on a batch of "
-                    f"{len(x)} samples, so it is not kept; .safetensors keeps the model as it is."
+                    f"{counted(len(x), 'sample')}, so it is not kept; .safetensors keeps the model as it is."
                 )
             apart += int((got_labels != labels).sum())
             largest = max(largest, float((got_q - q).abs().max()))

@@ -37,6 +37,9 @@ class Encoder(nn.Module, ABC):
         """Settings for such samples where nobody gives them; by default the Config's own."""
         return {}
 
+    def check(self, data: Data) -> None:  # noqa: B027 - most have nothing to refuse
+        """Raise DeepclustError for what ``fit`` would refuse; called before anything is written."""
+
     @abstractmethod
     def fit(self, data: Data, run: Run) -> Self:
         """Train on ``data`` through ``run.train(stage, updater, ...)``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import platform
 import sys
@@ -26,14 +25,23 @@ from .choice import choose, stand_in
 from .console import phase
 from .data import Data
 from .engine import checkpoint
+from .errors import InvalidData
 from .evaluation import Trained, evaluate, protocol, write_results
 from .files import write_json
 from .interfaces import Clusterer, Encoder, Place
+from .memory import enough
 from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
 from .registry import Registry, installed
 from .run import Notice, Run, gather_notices
 from .scaling import scaled
 from .spent import Spent
+from .words import counted
+
+FEWER = "take fewer or smaller samples, or a machine with more memory."
+LESS_MEMORY = (
+    "what was trained is kept: free memory and give the same command again, which goes on there, or take "
+    "fewer or smaller samples or a smaller network, in another --out."
+)
 
 
 @dataclass(frozen=True)
@@ -96,12 +104,13 @@ def run(
     )  # fmt: skip
     encoder = _make_encoder(plan, data, work)
     check_made(plan, encoder)
+    encoder.check(_training(plan, data))
     plan.clusterer.cls(plan.clusterer.config, fewest).check(encoder, data.seal())
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
-                scores = json.loads((folder / scored.SCORES).read_text(encoding="utf-8"))
+                scores = scored.read(folder / scored.SCORES)
                 return Outcome(folder, scores, was_finished=True)
         shown = f"{asked} clusters" if isinstance(asked, int) else f"{asked[0]} to {asked[1]} clusters"
         supervised = plan.encoder.entry.component.supervised
@@ -111,7 +120,7 @@ def run(
         for line in record["said"]:
             say(f"  {line}")
         if data.skipped:
-            say(f"  {len(data.skipped)} files could not be read: see '{folder / results.SKIPPED}'")
+            say(f"  {counted(len(data.skipped), 'file')} could not be read: see '{folder / results.SKIPPED}'")
         say(f"  going on in '{folder}'" if earlier else f"  writing to '{folder}'")
         try:
             if encoder_folder is not None:
@@ -120,7 +129,10 @@ def run(
             work = _time(plan, data, asked, evaluators, record, earlier, work)
             spent = Spent(folder)
             try:
-                n_clusters, scores = _carry_out(plan, encoder, data, asked, evaluators, record, work, spent)
+                with enough(f"the run in '{folder}'", lambda: LESS_MEMORY):
+                    n_clusters, scores = _carry_out(
+                        plan, encoder, data, asked, evaluators, record, work, spent
+                    )
             finally:
                 spent.end()
             scores["resumed"] = earlier is not None
@@ -136,7 +148,7 @@ def run(
 
 def load_data(plan: Plan, place: Place, data: Data | None = None) -> Data:
     """The samples, by default of the data set that ``plan`` names; scaled where they leave that open."""
-    with phase("reading the data"):
+    with phase("reading the data"), enough("reading the data", lambda: FEWER, InvalidData):
         if data is None:
             assert plan.data is not None
             data = plan.data.cls(plan.data.config).load(place)
@@ -148,6 +160,11 @@ def _make_encoder(plan: Plan, data: Data, work: Run) -> Encoder:
     checkpoint.seed_everything(work.child("encoder").seed_for("weights"))
     encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape)
     return encoder.to(work.device)
+
+
+def _training(plan: Plan, data: Data) -> Data:
+    """What the encoder is trained on: with labels where it learns from them, never with the test split."""
+    return replace(data, test=None) if plan.encoder.entry.component.supervised else data.seal()
 
 
 def _time(
@@ -206,7 +223,7 @@ def _carry_out(
 
     run_encoder = work.child("encoder")
     with phase("training the encoder"):
-        encoder.fit(replace(data, test=None) if supervised else hidden, run_encoder)
+        encoder.fit(_training(plan, data), run_encoder)
         ill, codes = checkup.look_at_codes(encoder, hidden, plan.request.encoder, work.autocast)
         run_encoder.say(ill)
 

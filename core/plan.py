@@ -14,6 +14,7 @@ from . import config as configs
 from .errors import DeepclustError, ImpossiblePair, InvalidData, InvalidSetting, unknown
 from .registry import Entry, Registry
 from .scores import RESERVED
+from .words import counted
 
 if TYPE_CHECKING:
     from .data import Data
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "float32", "bf16"]
 AUTO_CLUSTERS = (2, 30)  # what --clusters auto tries
+DATA_OPTIONS = {"image_size": "--image-size", "labels": "--labels"}  # settings with an option of their own
 AUTO = "auto"  # the name of an encoder or clusterer that the data choose
 
 
@@ -112,6 +114,8 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
         entry = registry.find(kind, name)
         cls = registry.load(kind, name)
         values = {**request.settings.get(part, {}), **more}
+        if part == "data":
+            _check_options(cls.Config, values, request.data, name)
         if data is not None and part in ("encoder", "clusterer"):
             values = {**data_defaults(cls, values, data), **values}
         config = configs.build(cls.Config, values, part)
@@ -160,7 +164,9 @@ def parse_clusters(asked: int | str | None) -> int | tuple[int, int] | None:
             f"'{asked}' clusters were asked for; give a number, auto, or a range such as auto:2-30."
         ) from None
     if count < 2:
-        raise InvalidSetting(f"{count} clusters were asked for: 2 or more are needed.")
+        raise InvalidSetting(
+            f"{counted(count, 'cluster')} {'was' if count == 1 else 'were'} asked for: 2 or more are needed."
+        )
     return count
 
 
@@ -192,6 +198,17 @@ def choose_data(asked: str, registry: Registry, choose: Callable[..., Chosen]) -
             f"{', '.join(readable)}, or the name of a data set from `deepclust list dataset`."
         )
     raise unknown("data set or path", asked, names)
+
+
+def _check_options(config: type[Any], settings: Mapping[str, Any], asked: str, name: str) -> None:
+    """Raise InvalidSetting for an option of the command line that the data set knows nothing of."""
+    known = [s.name for s in configs.describe(config)]
+    for key, option in DATA_OPTIONS.items():
+        if key in settings and key not in known:
+            raise InvalidSetting(
+                f"{option} (data.{key}) has no effect on '{asked}', which the data set '{name}' reads; leave "
+                f"it out. The settings of these data are {', '.join(known) or 'none'}."
+            )
 
 
 def check_pair(plan: Plan, registry: Registry) -> None:

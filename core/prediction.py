@@ -28,6 +28,9 @@ from .plan import Chosen, choose_data
 from .registry import Registry, installed
 from .results import Placed
 from .sorting import Sorting
+from .words import counted
+
+NAMED = 3  # files that could not be read, where no table lists them
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,13 @@ def carry_out(
     if labels is not None and labels == embedding:
         raise DeepclustError(f"'{labels}' cannot take both the labels and the codes; name two files.")
     bundle = open_model(model, device, registry)
-    data = load_data(bundle, choose(asked, settings or {}, registry), place)
+    settings = settings or {}
+    chosen = choose(asked, settings, registry)
+    for name in configs.of_training(chosen.cls.Config, settings.get("data", {})):
+        print(
+            f"Note: data.{name} has no effect here: new data are made as the run's own were.", file=sys.stderr
+        )
+    data = load_data(bundle, chosen, place)
     for line in () if place.quiet else data.said:
         print(f"  {line}", file=sys.stderr)
     for notice in data.notices:
@@ -75,6 +84,8 @@ def carry_out(
         sorting.check(data)
     with phase("predicting"):
         z, where = bundle.predict(data.to(bundle.centers.device).seal(), quiet=place.quiet)
+    if labels is None and data.skipped:
+        print(f"Note: {_lost(data)}", file=sys.stderr)
     if labels is not None:
         _write_labels(labels, data, where)
     if embedding is not None:
@@ -127,6 +138,13 @@ def load_data(bundle: Bundle, chosen: Chosen, place: Place) -> Data:
     with phase("reading the data"):
         data: Data = chosen.cls(chosen.config).load_like(place, bundle.preparation)
         return bundles.check_fits(bundle, data)
+
+
+def _lost(data: Data) -> str:
+    """Which files could not be read, the first few with the reason."""
+    named = "; ".join(f"'{file}': {reason}" for file, reason in data.skipped[:NAMED])
+    more = "; ..." if len(data.skipped) > NAMED else ""
+    return f"{counted(len(data.skipped), 'file')} could not be read: {named}{more}"
 
 
 def skipped_beside(labels: Path) -> Path:
@@ -182,11 +200,9 @@ def show(prediction: Prediction, labels: Path | None) -> None:
     console = Console()
     console.print(table)
     skipped = len(prediction.data.skipped)
-    if skipped:
-        where = f": see {skipped_beside(labels)}" if labels is not None else ""
-        console.print(
-            f"{skipped} files could not be read{where}", highlight=False, markup=False, soft_wrap=True
-        )
+    if skipped and labels is not None:
+        lost = f"{counted(skipped, 'file')} could not be read: see {skipped_beside(labels)}"
+        console.print(lost, highlight=False, markup=False, soft_wrap=True)
     last = (
         f"The labels are in {labels}" if labels is not None else "-o labels.csv writes the labels to a file."
     )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .errors import InvalidData
+from .words import counted
 
 Size = tuple[int, ...]  # as in data.py, which imports this module
 
@@ -90,9 +91,11 @@ def _tuples(value: Any) -> Any:
 
 def _shown(shape: Size) -> str:
     if len(shape) == 3:
-        channels = {1: "grey images", 3: "RGB images"}.get(shape[0], f"images of {shape[0]} channels")
+        channels = {1: "grey images", 3: "RGB images"}.get(
+            shape[0], f"images of {counted(shape[0], 'channel')}"
+        )
         return f"{channels} of {shape[1]}x{shape[2]}"
-    return f"rows of {shape[0]} values" if len(shape) == 1 else f"samples of shape {shape}"
+    return f"rows of {counted(shape[0], 'value')}" if len(shape) == 1 else f"samples of shape {shape}"
 
 
 def _advice(wanted: Size, given: Size) -> str:

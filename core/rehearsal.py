@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from . import words
 from .data import Data, Truth
 from .engine import Batch, Batches, Trainer, Updater, checkpoint
 from .engine.extensions import Extension
@@ -86,7 +87,8 @@ def lines(table: Timetable | None, minutes: float | None, scale: float, *, count
         time = str(table) + (", and the search for the number of clusters" if counted else "")
     if minutes is None:
         return [time] if time else []
-    fitted = f"all lengths times {scale:g} for {minutes:g} minutes (--epochs-scale {scale:g} does the same)"
+    time_given = words.counted(minutes, "minute", "g")
+    fitted = f"all lengths times {scale:g} for {time_given} (--epochs-scale {scale:g} does the same)"
     if table is None:
         return [fitted]
     if table.scale == LONGEST:

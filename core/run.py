@@ -22,8 +22,10 @@ from .engine.updater import Samples
 from .files import write_json
 from .guard import Guard
 from .length import batch_size, whole_epochs
+from .memory import enough
 from .registry import Registry, installed
 from .timetable import AIM, LONGEST, Timetable
+from .words import counted
 
 NOTICES = "notices.json"
 CHECKUP = "checkup.json"  # in a stage's folder, what was found ill after it
@@ -117,7 +119,8 @@ class Run:
             minutes = math.ceil(self.timetable.total * longer / AIM / 60 / 5) * 5
             more = f"--minutes {minutes} trains longer"
         self.remarks.append(
-            f"{self.part}: {epochs} epochs where {usual} are usual, so that it takes minutes; {more}"
+            f"{self.part}: {counted(epochs, 'epoch')} where {usual} are usual, so that it takes minutes; "
+            f"{more}"
         )
         if not self.quiet:
             print(f"  {self.remarks[-1]}", file=sys.stderr)
@@ -200,12 +203,24 @@ class Run:
         for extension in extensions:
             trainer.extend(extension)
         (self.registry or installed()).hook.deepclust_extend_trainer(trainer=trainer)
-        trainer.resume()
-        trainer.run()
+        with enough(name, lambda: self._less_memory(trainer)):
+            trainer.resume()
+            trainer.run()
         taken_back = [e.settle(trainer) for e in extensions if isinstance(e, Guard)]
         if not any(taken_back):  # else what was trained is gone
             self.say(self._look(trainer, falling))
         return trainer
+
+    def _less_memory(self, trainer: Trainer) -> str:
+        """What to do where a stage needs more memory than there is."""
+        there = self.started(trainer.out.name)
+        goes_on = f"goes on from its snapshot in '{trainer.out}'" if there else "begins this stage again"
+        part = self.part.split("/")[0] or "encoder"
+        return (
+            f"its batches have {counted(trainer.updater.batches.size, 'sample')}: set a smaller "
+            f"-s {part}.batch_size, in another --out, or free memory and give the same command again, which "
+            f"{goes_on}."
+        )
 
     def _look(self, trainer: Trainer, falling: bool) -> list[Finding]:
         """What is ill, looked at once: a resumed run that finds the stage finished takes no step for it."""

@@ -32,6 +32,8 @@ SPARSE = 0.9  # share of equal values from which a column is constant but for th
 RARE = 3.0  # deviations at which the farthest of these others stands at most
 UNITS = 20.0  # ratio of two columns' ranges from which their units differ
 NARROW = 0.05  # share of the columns whose narrow ranges say nothing of the others' units
+ROUNDING = 1e-12  # of a float64 value: columns that differ less are constant
+SMALL = 1e-150  # range below which squares become 0
 DUST = 1e-9  # of the widest range: what rounding leaves of a constant
 
 
@@ -87,10 +89,12 @@ def measure(data: Data, scale: Scale = "auto", names: Sequence[str] | None = Non
     variances, or each by its own where the columns' ranges differ more than ``UNITS``-fold. standard: each
     by its own. none: as they are. names: those of the columns.
 
-    Raises InvalidData for a column that is too large for float64.
+    Raises InvalidData for values that are too large or too small to be told apart in it.
     """
     dim = data.shape[0]
     columns = _columns(data)
+    if scale == "none":
+        _check_single(data, names)
     _check_size(data, columns, names)
     ratio = _ratio(columns)
     own = scale == "standard" or (scale == "auto" and ratio > UNITS)
@@ -103,7 +107,7 @@ def measure(data: Data, scale: Scale = "auto", names: Sequence[str] | None = Non
     far = np.maximum(columns.high - columns.mean, columns.mean - columns.low)
     if own:
         std = np.where(columns.sparse, np.maximum(columns.std, far / RARE), columns.std)
-        std = np.where(columns.constant, 1.0, std)
+        std = np.where(columns.constant | (std == 0), 1.0, std)
     else:
         variance = np.where(columns.constant, 0.0, columns.std**2).mean()
         std = np.full(dim, math.sqrt(variance) if variance > 0 else 1.0)
@@ -205,9 +209,14 @@ def _describe(x: np.ndarray, single: bool) -> Columns:
         shift = off.sum(axis=1) / count
         low, high = center + off.min(axis=1), center + off.max(axis=1)
         std = np.sqrt(np.where(sane, (off - shift[:, None]) ** 2, 0).sum(axis=1) / count)
-        rounding = np.abs(center) * (2.0**-22 if single else 1e-12)
-    constant = ~(high - low > rounding)
-    mean = np.where(constant, median, center + shift)
+        rounding = np.abs(center) * (2.0**-22 if single else ROUNDING)
+        lost = ~np.isfinite(width)
+        tiny = (width == 0) & ~sparse & (middle.min(axis=1) < middle.max(axis=1))  # whose squares are 0
+        for i in np.flatnonzero(lost | tiny):
+            low[i], high[i] = x[i].min(), x[i].max()
+        std[lost] = np.inf
+        constant = ~lost & ~(high - low > rounding)
+        mean = np.where(constant, median, center + shift)
     low, high = np.where(constant, median, low), np.where(constant, median, high)
     return Columns(mean, std, low, high, sparse, constant)
 
@@ -230,6 +239,51 @@ def _check_size(data: Data, columns: Columns, names: Sequence[str] | None) -> No
             f"{data.description}: the values of {_name(i, names)}, up to {largest:g}, are too large to be "
             "standardised; give them in a larger unit."
         )
+    widest = float((columns.high - columns.low).max())
+    if 0 < widest < SMALL:
+        raise InvalidData(
+            f"{data.description}: the values of a column are at most {widest:g} apart, which is too little "
+            "to be standardised; give them in a smaller unit."
+        )
+
+
+def _check_single(data: Data, names: Sequence[str] | None) -> None:
+    """Raise InvalidData for values that are finite, but not as float32."""
+    if data.x.dtype != torch.float64:
+        return
+    largest = torch.finfo(torch.float32).max
+    for start, rows in data.pieces():
+        wrong = (rows.abs() > largest) & rows.isfinite()
+        if wrong.any():
+            row, column = wrong.nonzero()[0].tolist()
+            raise InvalidData(
+                f"{data.description}: {float(rows[row, column]):g} in sample {start + row}, "
+                f"{_name(column, names)}{'' if names else ' (counted from 0)'}, is too large for float32, "
+                "as which data.scale=none leaves the values; leave that setting out, or give them in a "
+                "larger unit."
+            )
+
+
+def check_integers(x: np.ndarray, where: str) -> None:
+    """Raise InvalidData for a column of rows (N, D) whose integers differ, but not as float64."""
+    if x.ndim != 2 or not x.size or x.dtype.kind not in "iu" or x.dtype.itemsize < 8:
+        return
+    for i, (low, high) in enumerate(zip(x.min(axis=0).tolist(), x.max(axis=0).tolist(), strict=True)):
+        if alike(low, high):
+            raise InvalidData(lost_digits(where, _name(i, None), low, high))
+
+
+def alike(low: int, high: int) -> bool:
+    """Whether integers from ``low`` to ``high`` differ, but count as constant in float64."""
+    return low < high and high - low <= ROUNDING * max(abs(low), abs(high))
+
+
+def lost_digits(where: str, column: str, low: int, high: int) -> str:
+    """What is said of integers that are ``alike``."""
+    return (
+        f"{where}: the integers of {column}, from {low} to {high}, are too large to be told apart: they "
+        "differ in their last digits alone; leave the column out if they are ids, else subtract the smallest."
+    )
 
 
 def _ratio(columns: Columns) -> float:

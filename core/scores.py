@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 SCORES = "scores.json"
+LISTS = {"health": "reasons", "protocol": "notices"}  # sentences, by the entry that has them
 RESERVED = ("protocol", "health", "seconds", "resumed")  # what stands there and is of no evaluator
 
 
@@ -22,11 +23,29 @@ def reasons(scores: Mapping[str, Any]) -> list[str]:
     return list(scores.get("health", {}).get("reasons", []))
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The scores in a file; raises OSError where it is not there, ValueError where it holds none."""
+    found = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(found, dict):
+        raise ValueError("it holds no scores by name")
+    wrong = {key for key, value in found.items() if key != "resumed" and not isinstance(value, dict)}
+    wrong |= {key for key, part in LISTS.items() if not isinstance(_part(found, key, part, []), list)}
+    for part in ("encoder", "clusterer"):
+        wrong |= set() if isinstance(_part(found, "seconds", part), (int, float)) else {"seconds"}
+    if wrong:
+        raise ValueError(f"its '{min(wrong)}' is not as a run writes it")
+    return found
+
+
+def _part(scores: Mapping[str, Any], key: str, part: str, default: Any = None) -> Any:
+    entry = scores.get(key, {})
+    return entry.get(part, default) if isinstance(entry, dict) else None
+
+
 def reasons_of(run: Path) -> list[str]:
     """Why the result in a run's folder is not healthy, as far as its scores are there to say it."""
     try:
-        found: dict[str, Any] = json.loads((run / SCORES).read_text(encoding="utf-8"))
-        return reasons(found)
+        return reasons(read(run / SCORES))
     except (OSError, ValueError):  # a model's file alone, or scores that were lost
         return []
 

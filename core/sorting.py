@@ -24,6 +24,7 @@ from .errors import DeepclustError, InvalidData, InvalidSetting, OccupiedFolder
 from .files import write_text
 from .folder import read_record
 from .results import LABELS
+from .words import counted
 
 MARKER = ".deepclust-sorted.json"  # what was made here, so that nothing else is ever removed
 PARTIAL = ".deepclust-partial"  # a copy that is being made
@@ -92,7 +93,7 @@ class Sorting:
             with path.open(encoding="utf-8", newline="") as file:
                 labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
             if len(labels) != len(data):
-                raise ValueError(f"it has {len(labels)} rows for {len(data)} samples")
+                raise ValueError(f"it has {counted(len(labels), 'row')} for {len(data)} samples")
         except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
             raise DeepclustError(
                 f"'{path}' cannot be read: {error}; give the command again with --overwrite."

@@ -9,6 +9,7 @@ import torch
 
 from .data import Data, Truth
 from .errors import InvalidData, InvalidSetting, unknown
+from .words import counted
 
 
 def hold_out(data: Data, first: int, leave_out: str | None = None) -> Data:
@@ -36,8 +37,8 @@ def hold_out(data: Data, first: int, leave_out: str | None = None) -> Data:
             )
         kept = f" without class '{leave_out}'"
     name = data.description.partition(",")[0]
-    train = _take(data, rows, f"{name}, training split{kept}, {len(rows)} samples")
-    return replace(train, test=_take(data, others, f"{name}, test split, {len(others)} samples"))
+    train = _take(data, rows, f"{name}, training split{kept}, {counted(len(rows), 'sample')}")
+    return replace(train, test=_take(data, others, f"{name}, test split, {counted(len(others), 'sample')}"))
 
 
 def check_leave_out(leave_out: str | None, split: str) -> None:

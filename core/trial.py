@@ -55,13 +55,13 @@ def read_trial(pair: Pair, seed: int, folder: Path, encoder_folder: Path, reason
         return Trial(pair, seed, folder, FAILED, " ".join(reason.split()))
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        scores = json.loads((folder / scored.SCORES).read_text(encoding="utf-8"))
+        scores = scored.read(folder / scored.SCORES)
         if record["status"] != FINISHED:
             return Trial(pair, seed, folder)
         labels = _read_labels(folder / LABELS) if (folder / LABELS).exists() else None
         asked = record["request"]["clusters"]
         counted = {} if isinstance(asked, int) else {"clusters": record["n_clusters"]}
-    except (OSError, ValueError, KeyError):  # not there or not whole: the run writes them
+    except (OSError, ValueError, KeyError, TypeError):  # not there or not whole: the run writes them
         return Trial(pair, seed, folder)
     return Trial(
         pair, seed, folder, FINISHED,

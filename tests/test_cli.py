@@ -35,6 +35,7 @@ def here(tmp_path, monkeypatch):
     np.save("one.npy", x[:1])
     np.save("objects.npy", np.array([{}, []], dtype=object))
     np.save("flat.npy", x[0])
+    np.save("unlabelled.npy", np.eye(64, dtype=np.float32)[:30].reshape(30, 8, 8))
     Path("notes.txt").write_text("no array")
     Path("broken.toml").write_text("[run\n")
     Path("unknown.toml").write_text("[run]\nencodr = 'sdae'\n")
@@ -84,13 +85,13 @@ BAD = {
     "info of another kind": (["info", "sdae", "--kind", "clusterer"], "no clusterer 'sdae'"),
     "option": (["run", "--encoders", "sdae"], "--encoders"),
     "argument": (["run", "digits"], "digits"),
-    "one cluster": (["run", "--clusters", "1"], "1 clusters"),
+    "one cluster": (["run", "--clusters", "1"], "1 cluster was"),
     "no cluster": (["run", "--clusters", "0"], "0 clusters"),
     "too many clusters": (["run", "--data", "good.npz", "--clusters", "31"], "from 2 to 30"),
     "clusters in words": (["run", "--clusters", "three"], "three"),
     "too few to count": (["run", "--data", "seven.npy"], "7 samples do not tell whether they are 2 clusters"),
     "no path": (["run", "--data", ""], "--data is empty"),
-    "one sample": (["run", "--data", "one.npy"], "one.npy, 1 samples: one sample is there"),
+    "one sample": (["run", "--data", "one.npy"], "one.npy, 1 sample: one sample is there"),
     "nan": (["run", "--data", "nan.npy", "--clusters", "3"], "sample 7 at position (2,)"),
     "empty": (["run", "--data", "empty.npy", "--clusters", "3"], "empty"),
     "objects": (["run", "--data", "objects.npy", "--clusters", "3"], "never unpickled"),
@@ -121,6 +122,30 @@ BAD = {
         ["run", "--data", "good.npz", "--clusters", "3", "--encoder", "cae"],
         "needs images (C, H, W)",
     ),
+    "size of rows": (
+        ["run", "--data", "good.npz", "--image-size", "32"],
+        "--image-size (data.image_size) has no effect on 'good.npz', which the data set 'array' reads; leave",
+    ),
+    "labels of digits": (["run", "--labels", "folders"], "--labels (data.labels) has no effect on 'digits'"),
+    "no labels": (
+        ["run", "--data", "unlabelled.npy", "--clusters", "3", "--encoder", "resnet"],
+        "encoder 'resnet' learns from labels, and there are none in unlabelled.npy",
+    ),
+    "no weights": (
+        ["run", "--clusters", "3", "--encoder", "resnet", "-s", "encoder.weights=none.pt"],
+        "encoder.weights is 'none.pt', but there is no such file.",
+    ),
+    "nothing to choose by": (
+        ["run", "--encoder", "cnn", "-s", "encoder.validation=0", "-s", "encoder.keep_best=yes"],
+        "encoder.keep_best chooses by the validation loss",
+    ),
+    "no end": (["run", "--minutes", "inf"], "minutes is 'inf', but it must be a finite number"),
+    "not a number of minutes": (
+        ["run", "--minutes", "nan"],
+        "minutes is 'nan', but it must be a finite number",
+    ),
+    "no minutes": (["run", "--minutes", "0"], "minutes is 0, but it must be above 0"),
+    "minutes below 0": (["run", "--minutes", "-2"], "minutes is -2, but it must be above 0"),
     "snapshots": (["run", "--snapshot-seconds", "-1"], "-1"),
 }
 

@@ -288,7 +288,7 @@ def file_of(encoder, clusterer):
     [
         (Plain, Asking, ".pt2", "encoder 'plain' with clusterer 'asking' cannot be written as a graph"),
         (Plain, Asking, ".onnx", "encoder 'plain' with clusterer 'asking' cannot be written as a graph"),
-        (Plain, Louder, ".pt2", "gives other q than predict on a batch of 1 samples"),
+        (Plain, Louder, ".pt2", "gives other q than predict on a batch of 1 sample"),
         (Plain, Louder, ".onnx", "gives other q than predict"),
         (Plain, Renamed, ".pt2", "gives other labels than predict"),
         (Shifted, First, ".pt2", "gives other z than predict"),

@@ -136,9 +136,9 @@ def test_a_folder_of_other_files_is_read_once(capsys):
     save("004.png", noise())
     load(place=loud)
     shown = capsys.readouterr().err
-    assert "comparing: 1 images" in shown
+    assert "comparing: 1 image" in shown
     assert "taking from the cache: 4 images" in shown
-    assert "decoding: 1 images" in shown
+    assert "decoding: 1 image" in shown
 
 
 def test_each_size_has_its_own_pixels(decoded):

@@ -31,7 +31,7 @@ def test_a_run_on_a_folder():
         save(f"{'ab'[i % 2]}/{i}.png", noise() // 8 + 200 * (i % 2))
     Path('photos/a/bad, "file".png').write_bytes(b"x")
     result = run("--data", "photos", "--out", "out")
-    assert "1 files could not be read" in result.stderr
+    assert "1 file could not be read" in result.stderr
     assert Path("out/skipped.csv").read_text() == (
         'file,reason\n"a/bad, ""file"".png",no image in a format that Pillow reads\n'
     )

@@ -308,6 +308,19 @@ def test_a_kill_leaves_the_old_file(place, monkeypatch):
     assert [(p.name, p.read_text()) for p in Path().iterdir()] == [("l.csv", "old")]
 
 
+def test_a_setting_of_the_training_is_said_to_have_no_effect(place):
+    plain = deepclust("predict", place / "npy", place / "rows.npy", "-o", "plain.csv")
+    for scale in ("none", "standard"):
+        settings = ["-s", f"data.scale={scale}", "-s", "data.channels=auto"]
+        result = deepclust("predict", place / "npy", place / "rows.npy", "-o", f"{scale}.csv", *settings)
+        note = "Note: data.scale has no effect here: new data are made as the run's own were."
+        assert [line for line in result.stderr.splitlines() if "no effect" in line] == [note]
+        assert Path(f"{scale}.csv").read_bytes() == Path("plain.csv").read_bytes()
+    assert "no effect" not in plain.stderr
+    result = deepclust("predict", place / "table", place / "rows.csv", "-s", "data.scale=none")
+    assert "data.scale has no effect" in result.stderr
+
+
 def test_what_cannot_be_read_stands_beside(place):
     pytest.importorskip("deepclust.plugins.images.folder")
     from PIL import Image
@@ -338,8 +351,11 @@ def test_what_cannot_be_read_stands_beside(place):
     result = deepclust("predict", "run", "more", "-o", "more.csv", "--cache", "c", *skip)
     skipped = list(csv.DictReader(Path("more.skipped.csv").read_text().splitlines()))
     assert [row["file"] for row in skipped] == ["broken.png"]
-    assert "1 files could not be read: see more.skipped.csv" in result.output
+    assert "1 file could not be read: see more.skipped.csv" in result.output
     assert len(rows_of("more.csv")) == 3
+    for quiet in ([], ["-q"]):  # no table lists them
+        result = deepclust("predict", "run", "more", "--cache", "c", *skip, *quiet)
+        assert "Note: 1 file could not be read: 'broken.png': no image in a format" in result.stderr
     Path("more/broken.png").unlink()
     deepclust("predict", "run", "more", "-o", "more.csv", "--cache", "c", "--overwrite")
     assert len(Path("more.skipped.csv").read_text().splitlines()) == 1  # none is left from before

@@ -195,7 +195,7 @@ def test_statistics_rest_on_a_sample_of_much_data(monkeypatch):
 def test_values_that_are_not_finite_are_refused_as_before():
     x = BLOBS.copy()
     x[4, 2] = np.nan
-    with pytest.raises(InvalidData, match=r"1 values are not finite, the first is nan in sample 4"):
+    with pytest.raises(InvalidData, match=r"1 value is not finite, the first is nan in sample 4"):
         scaled(rows(x)).check(3)
     with pytest.raises(InvalidData, match=r"rows: the values of column 1, up to 1e\+300, are too large"):
         scaled(rows(np.array([[1.0, 1e300], [2.0, -1e300]])))

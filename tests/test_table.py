@@ -143,6 +143,23 @@ def test_decimal_commas():
         load(decimal="comma", thousands="none")
 
 
+@pytest.mark.parametrize("mark", ["sep=;", "\ufeffsep=;", '"sep=;"', "SEP=;"])
+def test_the_hint_of_excel_says_the_delimiter(mark):
+    write(mark + '\r\n"a,b,c";d\r\n1;2\r\n3;5\r\n')
+    data = load(scale="none")
+    assert (data.preparation.columns, data.x.tolist()) == (("a,b,c", "d"), [[1, 2], [3, 5]])
+    assert load(like=data.preparation).x.tolist() == data.x.tolist()
+    write("sep=,d\n1,2\n3,5\n")  # a column's name
+    assert load(scale="none").preparation.columns == ("sep=", "d")
+
+
+def test_large_integers_that_can_be_told_apart_are_numbers():
+    write("a\n" + "\n".join(str(10**18 + i * 10**12) for i in range(5)))
+    assert load().x.std(correction=0) == pytest.approx(1)
+    write(f"a,b\n{10**18},1\n{10**18},2\n")
+    assert load().x[:, 0].tolist() == [0, 0]
+
+
 FAULTS = {
     "text": ("a,b\n1,2\n3,cat\n", {}, "line 3, column 'b': 'cat' is no number"),
     "how to": ("a,b\n1,cat\n2,3\n", {}, "-s data.id=b, -s data.labels=b or -s data.categories=b, else leave"),
@@ -153,7 +170,7 @@ FAULTS = {
     "after blank lines": ("a,b\n1,2\n\n\n3,x\n", {}, "line 5, column 'b': 'x'"),
     "after a cell of three lines": ('n,b\n"p\nq\nr",2\ns,x\n', {"id": "n"}, "line 5, column 'b': 'x'"),
     "windows lines": ("a,b\r\n1,2\r\n3,x\r\n", {}, "line 3, column 'b': 'x'"),
-    "too few": ("a,b\n1,2\n3\n", {}, "line 3: 1 cells, but the header names 2 columns"),
+    "too few": ("a,b\n1,2\n3\n", {}, "line 3: 1 cell, but the header names 2 columns"),
     "too many": ("a,b\n1,2\n3,4,5\n", {}, "line 3: 3 cells, but the header names 2 columns"),
     "all too many": ("a,b\n3,4,5\n3,4,5\n", {}, "line 2: 3 cells, but the header names 2 columns"),
     "too few unused": ("a,b,c\n1,2,3\n3,4\n", {"columns": ("a",)}, "line 3: 2 cells"),
@@ -171,6 +188,11 @@ FAULTS = {
     "column twice": ("a,b\n1,2\n", {"columns": ("a", "a")}, "names 'a' twice"),
     "no numbers": ("a,b\n1,2\n", {"id": "a", "labels": "b"}, "no column to cluster by beside id and labels"),
     "beyond float64": ("a\n1e300\n-1e300\n", {}, "column 'a', up to 1e+300, are too large"),
+    "integers alike": (f"a,b\n{10**18},1\n{10**18 + 9},2\n", {}, "to 1000000000000000009, are too large"),
+    "a workbook": ("PK\x03\x04\x14", {}, "is no text but a workbook"),
+    "below a hint": ("sep=;\na;b\n1;2\n3;x\n", {}, "line 4, column 'b': 'x'"),
+    "a hint alone": ("sep=;\n", {}, "is empty"),
+    "a wrong hint": ("sep=|\na;b\n1;2\n", {}, "left out: a;b (names the rows)"),
     "endless cell": ('a,b\n1,"' + "x" * 200_000 + '"\n', {}, "t.csv"),
 }  # fmt: skip
 

@@ -24,9 +24,10 @@ from ...core import (
     tensor_over,
     truth_of,
 )
-from ...core.scaling import scaled
+from ...core.scaling import check_integers, scaled
 from ...core.split import check_leave_out, hold_out
 from ...core.training_range import fitted
+from ...core.words import counted
 from .sparse import is_sparse, read_sparse
 
 SAMPLES = ("x", "X", "data", "images")
@@ -55,6 +56,7 @@ class ArrayConfig:
         "auto",
         "auto: columns centred and divided by one deviation, or each by its own where units differ; images "
         "from 0 to 1; standard: each column by its own; none: as they are",
+        training=True,
     )
 
 
@@ -95,13 +97,15 @@ class Array(Dataset):
             y = self._read(Path(self.config.labels))
         pixels = _tensor(x, str(path), self.config.channels)
         if y is not None and y.shape[:1] != x.shape[:1]:
-            count = len(y) if y.ndim else "no list of"
-            raise InvalidData(f"'{path}': there are {len(x)} samples but {count} labels.")
+            count = counted(len(y), "label") if y.ndim else "no list of labels"
+            raise InvalidData(
+                f"'{path}': there {'is' if len(x) == 1 else 'are'} {counted(len(x), 'sample')} but {count}."
+            )
         truth = None if y is None else truth_of(y)
         mapped = None
         if isinstance(x, np.memmap) and x.dtype == kept_type(x):  # else it was copied
             mapped = Mapped(x, lambda rows: arrange(torch.from_numpy(rows), self.config.channels))
-        data = Data(pixels, f"{path.name}, {part}{len(x)} samples", revealed=truth, mapped=mapped)
+        data = Data(pixels, f"{path.name}, {part}{counted(len(x), 'sample')}", revealed=truth, mapped=mapped)
         if self.config.split != "train-test":
             return data
         if not first:
@@ -141,8 +145,8 @@ class Array(Dataset):
                 if c.y and labels is None:
                     raise InvalidData(f"'{path}' holds {', '.join(names)}, no '{c.y}'.")
                 parts = [archive[n] for n in wanted]
-                x, first = _join(parts), len(parts[0]) if len(parts) > 1 else 0
-                y = _join([archive[n] for n in labels]) if labels else None
+                x, first = _join(parts, wanted, path, one_scale=True), len(parts[0]) if len(parts) > 1 else 0
+                y = _join([archive[n] for n in labels], labels, path) if labels else None
         except InvalidData:
             raise
         except UNREADABLE as error:
@@ -165,7 +169,20 @@ def _choose(
     return None, ""
 
 
-def _join(arrays: list[np.ndarray]) -> np.ndarray:
+def _join(arrays: list[np.ndarray], names: list[str], path: Path, *, one_scale: bool = False) -> np.ndarray:
+    """The arrays of a file one after the other; raises InvalidData for those that are not alike."""
+    if len({a.shape[1:] if a.ndim else None for a in arrays}) > 1:
+        shapes = " and ".join(f"{n} has shape {a.shape}" for n, a in zip(names, arrays, strict=True))
+        raise InvalidData(
+            f"'{path}': {shapes}, which do not go together; save both with samples of one shape, or take one "
+            "of them with -s data.split=train or test."
+        )
+    if len({a.dtype == np.uint8 for a in arrays}) > 1 and one_scale:
+        types = " and ".join(f"{n} is {a.dtype}" for n, a in zip(names, arrays, strict=True))
+        raise InvalidData(
+            f"'{path}': {types}, but bytes are on another scale than other numbers; save both "
+            "in one type, on one scale."
+        )
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
@@ -187,6 +204,7 @@ def _tensor(x: np.ndarray, path: str, channels: str) -> torch.Tensor:
         raise InvalidData(f"'{path}' holds values of type {x.dtype}; numbers are needed.")
     if x.ndim not in (2, 3, 4):
         raise InvalidData(f"'{path}' has shape {x.shape}; (N, D) rows or (N, H, W[, C]) images are needed.")
+    check_integers(x, f"'{path}'")
     x = x.astype(kept_type(x), copy=False)
     if not x.flags.writeable and not isinstance(x, np.memmap):
         x = x.copy()

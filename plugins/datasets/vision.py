@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ...core import Data, Dataset, InvalidData, Place, setting, truth_of
 from ...core.split import check_leave_out, hold_out
+from ...core.words import counted
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Vision(Dataset):
         names = getattr(parts[0], "classes", None)
         name = self.torchvision_name
         x = torch.cat(pixels)
-        data = Data(x, f"{name}, {kept}, {len(x)} samples", revealed=truth_of(y, names))
+        data = Data(x, f"{name}, {kept}, {counted(len(x), 'sample')}", revealed=truth_of(y, names))
         return hold_out(data, len(pixels[0]), self.config.leave_out) if split == "train-test" else data
 
     def _check_files(self, place: Place) -> None:

@@ -30,6 +30,7 @@ TURNS = {
 }
 WIDE = {"I": "32-bit", "F": "fractional"}  # modes of more than 8 bits a value, "I;16" and its kin apart
 SAMPLED_SIDE = 128  # rows and columns of an image whose values are looked at
+FAR, FAR_SHARE = 1e6, 0.1  # times as large as usual values, in a share of a file: it is on another scale
 DIGEST_BYTES = 16  # files are known by BLAKE2 of their bytes
 ON_THEIR_SIDE = (5, 6, 7, 8)
 
@@ -192,8 +193,21 @@ def _scaled(image: Image.Image, scale: Scale | None) -> Image.Image:
             "values of more than 8 bits, where all files that were looked at have bytes; "
             "-s data.range=LOW..HIGH takes both, such as 0..65535"
         )
+    usual = max(abs(scale.low), abs(scale.high))
+    if is_far(values, usual):
+        raise ValueError(
+            f"values up to {np.abs(values).max():g}, where those of the other files go to about {usual:g}"
+        )
     values = np.clip((values - scale.low) * (255 / (scale.high - scale.low)), 0, 255)
     return Image.fromarray(np.rint(values).astype(np.uint8))
+
+
+def is_far(values: np.ndarray, usual: float) -> bool:
+    """Whether a tenth of a file's values or more are a million times as large as usual ones, on no scale with
+    them."""
+    import numpy as np
+
+    return bool((np.abs(values) > FAR * usual).mean() >= FAR_SHARE)
 
 
 def _numbers(image: Image.Image) -> np.ndarray:

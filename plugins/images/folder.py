@@ -25,6 +25,7 @@ from ...core import (
     setting,
     tensor_over,
 )
+from ...core.words import counted
 from . import cache, decoding, remark
 from .classes import classes, split_hint
 from .decoding import Head, Scale
@@ -43,8 +44,11 @@ class ImagesConfig:
     image_size: int | str = setting(
         "auto",
         "N, HxW, or auto: the images' own where a sample of 256 agrees on one of at most 128, else 64",
+        training=True,
     )
-    channels: Literal["auto", 1, 3] = setting("auto", "1: grey, 3: RGB, auto: grey where a sample of 256 is")
+    channels: Literal["auto", 1, 3] = setting(
+        "auto", "1: grey, 3: RGB, auto: grey where a sample of 256 is", training=True
+    )
     range: str = setting(
         "auto",
         "LOW..HIGH: the values that become black and white; auto: bytes stay, others go by a sample of 256",
@@ -178,7 +182,7 @@ class Images(Dataset):
         lost = f", {len(skipped)} unreadable left out" if skipped else ""
         data = Data(
             x,
-            f"{shown(root.name) or root}, {n} {kind} images of {shape[1]}x{shape[2]}{lost}",
+            f"{shown(root.name) or root}, {counted(n, f'{kind} image')} of {shape[1]}x{shape[2]}{lost}",
             files=files,
             root=root,
             skipped=skipped,
@@ -254,7 +258,7 @@ def _check_skipped(skipped: Sequence[tuple[str, str]], total: int, allowed: floa
     share = math.ceil(100 * len(skipped) / total) / 100
     more = f", or leave them out with -s data.max_skipped={share:g}" if len(skipped) < total else ""
     raise InvalidData(
-        f"{len(skipped)} of {total} images in {where} cannot be read ({len(skipped) / total:.0%}, where "
-        f"{allowed:.0%} may be left out): {first}{'; ...' if len(skipped) > 3 else ''}. "
+        f"{len(skipped)} of {counted(total, 'image')} in {where} cannot be read ({len(skipped) / total:.0%}, "
+        f"where {allowed:.0%} may be left out): {first}{'; ...' if len(skipped) > 3 else ''}. "
         f"Repair or remove them{more}."
     )

@@ -96,7 +96,16 @@ def survey(root: Path, heads: dict[str, Head], *, quiet: bool = False) -> Survey
             if values is not None:
                 found.append(values)
             advance(1)
+    found = _usual(found)
     return Survey(kinds, _quantiles(np.concatenate(found)) if found else ())
+
+
+def _usual(found: list[np.ndarray]) -> list[np.ndarray]:
+    """Without the files whose values are so far beyond most files' that ``decoding.decode`` refuses them."""
+    if not found:
+        return found
+    usual = float(np.median([np.abs(values).max() for values in found]))
+    return [values for values in found if not decoding.is_far(values, usual)] if usual else found
 
 
 def _quantiles(values: np.ndarray) -> tuple[float, ...]:

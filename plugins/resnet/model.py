@@ -130,15 +130,21 @@ class ResNet(Classifier):
             h = self.get_submodule(stage)(h)
         return h.float().mean(dim=(2, 3))
 
-    def fit(self, data: Data, run: Run) -> Self:
-        """Take the given weights, then learn the classes of the labelled samples, in a stage ``train``.
-
-        Raises InvalidData where there are no labels to learn, InvalidSetting for weights that are not
-        there or do not fit.
-        """
+    def check(self, data: Data) -> None:
+        """Take the given weights. Raises as a Classifier, and InvalidSetting for weights that are not there
+        or do not fit."""
         c: ResNetConfig = self.config
         if c.weights is not None:
             weights.fit_in(self, weights.read(c.weights, c.blocks, c.bottleneck), c.weights)
+        super().check(data)
+
+    def fit(self, data: Data, run: Run) -> Self:
+        """Take the given weights, then learn the classes of the labelled samples, in a stage ``train``.
+
+        Raises as ``check``.
+        """
+        c: ResNetConfig = self.config
+        self.check(data)
         if c.epochs == 0:
             if self.learns_scale:
                 self.inputs.fit(data)

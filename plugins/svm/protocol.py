@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ...core import Result, Truth
+from ...core.words import counted
 
 ENCODER: dict[bool | None, str] = {  # by whether it learned from labels, where there is no test split
     True: "; the encoder learned from the scored samples' labels: this is no held-out accuracy",
@@ -67,7 +68,7 @@ def pose(result: Result, labels: int, test_share: float) -> Task:
     names += [str(label) for label in range(len(names), int(y.max()) + 1)]
     without = int((~known).sum())
     learned = result.scores.get("protocol", {}).get("labels used in training")
-    trained = f"{labels} labels per class" if labels else "all labels"
+    trained = f"{counted(labels, 'label')} per class" if labels else "all labels"
     if test is not None:
         if test.truth is None or not (test.truth.labels >= 0).any():
             raise Missing(f"no labels in {test.data.description}: there is nothing to score")
@@ -103,9 +104,14 @@ def pose(result: Result, labels: int, test_share: float) -> Task:
     if unseen:
         count = int(np.isin(test_y, unseen).sum())
         which = _classes([names[label] for label in unseen])
-        notes.append(f"{which} not among the training samples: {count} scored samples count as wrong")
+        notes.append(
+            f"{which} not among the training samples: {counted(count, 'scored sample')} "
+            f"{'counts' if count == 1 else 'count'} as wrong"
+        )
     if without:
-        notes.append(f"{without} samples without a class are left out")
+        notes.append(
+            f"{counted(without, 'sample')} without a class {'is' if without == 1 else 'are'} left out"
+        )
     return Task(z, y, test_z, test_y, tuple(names), split, tuple(notes))
 
 

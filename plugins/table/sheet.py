@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -14,8 +15,11 @@ from typing import IO
 import numpy as np
 
 from ...core import InvalidData
+from ...core.scaling import ROUNDING, alike, lost_digits
+from ...core.words import counted
 from .number import MISSING, PLAIN, Notation, readings
 
+EXACT = 2.0**53  # up to here float64 has all integers
 DELIMITERS = (",", ";", "\t", "|")
 
 
@@ -38,12 +42,15 @@ def open_sheet(path: Path) -> Sheet:
 
     Raises InvalidData for what cannot be read, is empty, or has no header of distinct names.
     """
+    _check_text(path)
     with _opened(path) as file:
+        hinted = _hint(file)
         first = next(_lines(file), "")
         if not first.strip():
             raise InvalidData(f"'{path}' is empty, or its first line is; a table with a header is needed.")
-        delimiter = _delimiter(first, "\t" if path.suffix.lower() == ".tsv" else ",")
+        delimiter = hinted or _delimiter(first, "\t" if path.suffix.lower() == ".tsv" else ",")
         file.seek(0)
+        _hint(file)
         header = tuple(name.strip() for name in next(csv.reader(_lines(file), delimiter=delimiter)))
     if _is_data(header):
         shown = ", ".join(header[:4]) + (", ..." if len(header) > 4 else "")
@@ -94,6 +101,23 @@ def read(
     return rows, cells
 
 
+def check_digits(sheet: Sheet, numbers: Sequence[int], rows: np.ndarray) -> None:
+    """Raise InvalidData where integers of columns ``numbers`` differ in the file, not in ``rows`` (N, D)."""
+    for j, i in enumerate(numbers):
+        values = rows[:, j][np.isfinite(rows[:, j])]
+        if (
+            not len(values)
+            or np.abs(values).min() < EXACT
+            or np.ptp(values) > ROUNDING * np.abs(values).max()
+        ):
+            continue
+        cells = {int(row[i]) for _, row in walk(sheet) if row[i].strip().removeprefix("-").isdecimal()}
+        if cells and alike(min(cells), max(cells)):
+            raise InvalidData(
+                lost_digits(f"'{sheet.path}'", f"column {sheet.shown(i)}", min(cells), max(cells))
+            )
+
+
 def walk(sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
     """The rows below the header as texts, each with the line that it begins in.
 
@@ -104,8 +128,8 @@ def walk(sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
         for line, row in _rows(file, sheet):
             if len(row) != width:
                 raise InvalidData(
-                    f"'{sheet.path}', line {line}: {len(row)} cells, but the header names {width} columns"
-                    f"{_comma_advice(row)}."
+                    f"'{sheet.path}', line {line}: {counted(len(row), 'cell')}, but the header names "
+                    f"{counted(width, 'column')}{_comma_advice(row)}."
                 )
             yield line, row
 
@@ -126,6 +150,7 @@ def _parse(
         elif value is not float:
             converters[i] = value
     with _opened(sheet.path) as file, warnings.catch_warnings():
+        _hint(file)
         next(csv.reader(_lines(file), delimiter=sheet.delimiter))  # the header, also of several lines
         warnings.simplefilter("ignore", UserWarning)  # of no rows
         rows = np.loadtxt(
@@ -133,7 +158,7 @@ def _parse(
             converters=converters, ndmin=2, encoding="utf-8",
         )  # fmt: skip
     if rows.size and rows.shape[1] != len(sheet.header):
-        raise ValueError(f"{rows.shape[1]} cells in each row")
+        raise ValueError(f"{counted(rows.shape[1], 'cell')} in each row")
     if rows.size and list(numbers) != list(range(rows.shape[1])):
         rows = rows[:, list(numbers)]
     return rows, list(kept.values())
@@ -215,13 +240,35 @@ def _advice(cell: str, sheet: Sheet, column: int) -> str:
 
 def _rows(file: IO[str], sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
     """The rows below the header, each with the line that it begins in; blank lines are none."""
+    before = 2 if _hint(file) else 1
     reader = csv.reader(_lines(file), delimiter=sheet.delimiter)
     next(reader)
-    line = reader.line_num + 1
+    line = reader.line_num + before
     for row in reader:
         if row:
             yield line, row
-        line = reader.line_num + 1
+        line = reader.line_num + before
+
+
+def _hint(file: IO[str]) -> str:
+    """The delimiter that a first line such as ``sep=;``, Excel's hint, names, which is then read; else
+    empty, and the file stays at its beginning."""
+    first = file.readline()
+    if found := re.fullmatch(r'"?sep=(.)"?\r?\n?', first, re.IGNORECASE):
+        return found[1]
+    file.seek(0)
+    return ""
+
+
+def _check_text(path: Path) -> None:
+    """Raise InvalidData for a file of Excel or the like, whatever its name ends in."""
+    with suppress(OSError), path.open("rb") as file:
+        begins = file.read(8)
+        if begins.startswith((b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")):
+            raise InvalidData(
+                f"'{path}' is no text but a workbook (.xlsx, .ods or .xls) or an archive; open it and save "
+                "its sheet as CSV (UTF-8)."
+            )
 
 
 def _delimiter(header: str, usual: str) -> str:

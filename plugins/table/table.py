@@ -15,11 +15,12 @@ from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparati
 from ...core.errors import unknown
 from ...core.scaling import measure
 from ...core.training_range import compare
+from ...core.words import counted
 from . import column, encoding, number
 from .column import EMPTY, ROWS, Columns
 from .encoding import Encoded
 from .number import Notation
-from .sheet import Sheet, open_sheet, read, read_numbers
+from .sheet import Sheet, check_digits, open_sheet, read, read_numbers
 
 CHUNK = 65536  # rows standardised in one go
 COUNTED = 10  # rows from which a column that counts them is told from chance
@@ -39,6 +40,7 @@ class TableConfig:
         "auto",
         "auto: columns centred and divided by one deviation, or each by its own where units differ; "
         "standard: each by its own; none: as they are",
+        training=True,
     )
     decimal: Literal["auto", "point", "comma"] = setting(
         "auto", "how fractions are written: 1.5 or 1,5; auto: as all numbers of the table make sense"
@@ -62,6 +64,7 @@ class Table(Dataset):
         sheet = self._open()
         columns, rows, texts = self._typed(sheet, self._wanted(sheet))
         sheet = columns.sheet
+        check_digits(sheet, [i for i, how in columns.kinds.items() if how["kind"] == "number"], rows)
         kinds: dict[str, Mapping[str, Any]] = {sheet.header[i]: how for i, how in columns.kinds.items()}
         left = {sheet.header[i] or f"column {i + 1}": reason for i, reason in columns.left.items()}
         left |= {name: f"may be the true classes: --labels {name}" for name in self._classes(sheet)}
@@ -285,7 +288,7 @@ class Table(Dataset):
                 x[start : start + CHUNK] = preparation.standardise(rows[start : start + CHUNK])
         return Data(
             torch.from_numpy(x),
-            f"{sheet.path.name}, {len(x)} rows of {_size(preparation)}",
+            f"{sheet.path.name}, {counted(len(x), 'row')} of {_size(preparation)}",
             files=None if names is None else texts[names],
             key=names or "file",
             prepared=preparation,
@@ -296,8 +299,8 @@ def _size(preparation: Preparation) -> str:
     """How many columns of the file are used, and how many values they become where that differs."""
     (values,), encoding = preparation.shape, preparation.encoding
     used = values if encoding is None else sum(how["kind"] != "name" for how in encoding.values())
-    shown = f"{used} column{'' if used == 1 else 's'}"
-    return shown if used == values else f"{shown} ({values} values)"
+    shown = counted(used, "column")
+    return shown if used == values else f"{shown} ({counted(values, 'value')})"
 
 
 def _without_counts(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ...console import flexible_bar, time_left
+from ...words import counted
 from .extension import READER, Extension
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class ConsoleProgress(Extension):
     def finish(self, trainer: Trainer) -> None:
         self._stop()
         print(
-            f"  {trainer.name}: {trainer.iteration} iterations ({trainer.stop_reason}), "
+            f"  {trainer.name}: {counted(trainer.iteration, 'iteration')} ({trainer.stop_reason}), "
             f"{trainer.seconds:.1f} s{self._values(trainer.line, ', ')}",
             file=sys.stderr,
         )
