@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .core.errors import DeepclustWarning, UnhealthyResult
-    from .core.estimator import DeepClustering
-    from .core.pipeline import Outcome, run
-    from .core.plan import Request
+    from .core.run.pipeline import Outcome, run
+    from .core.run.plan import Request
+    from .plugins.estimator.estimator import DeepClustering
 
 __version__ = version("deepclust")
 __all__ = [
@@ -24,12 +24,12 @@ __all__ = [
 ]
 
 _WHERE = {
-    "DeepClustering": "core.estimator",
+    "DeepClustering": "plugins.estimator.estimator",
     "DeepclustWarning": "core.errors",
     "UnhealthyResult": "core.errors",
-    "Outcome": "core.pipeline",
-    "run": "core.pipeline",
-    "Request": "core.plan",
+    "Outcome": "core.run.pipeline",
+    "run": "core.run.pipeline",
+    "Request": "core.run.plan",
 }
 
 

@@ -29,8 +29,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from deepclust.core import simclr_view
-from deepclust.core.device import choose_device, describe
+from deepclust.core.run.device import choose_device, describe
+from deepclust.plugins.views import simclr_view
 
 
 class Samples(Dataset[Tensor]):

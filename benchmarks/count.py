@@ -24,8 +24,8 @@ import numpy as np
 from count_sets import Set, other_sets, tuned_sets
 from quality import machine, save
 
-from deepclust.core import certainty
-from deepclust.core.count import CRITERION, choose_count
+from deepclust.core.run import certainty
+from deepclust.core.run.count import CRITERION, choose_count
 
 OUTCOMES = ("right and sure", "right and not sure", "wrong and sure", "wrong and not sure")
 

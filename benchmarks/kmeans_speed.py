@@ -18,7 +18,7 @@ import torch
 from quality import machine, save
 from sklearn.cluster import KMeans
 
-from deepclust.core.device import choose_device, describe
+from deepclust.core.run.device import choose_device, describe
 from deepclust.plugins.kmeans.lloyd import kmeans
 
 PROBLEMS = ((70_000, 10, 10, 20), (70_000, 10, 100, 5), (60_000, 512, 10, 5), (60_000, 512, 100, 2))

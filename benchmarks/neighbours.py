@@ -22,8 +22,8 @@ import torch
 from quality import machine, save
 from sklearn.neighbors import NearestNeighbors
 
-from deepclust.core.device import choose_device, describe, prepare
-from deepclust.core.neighbour import BUDGET, nearest
+from deepclust.core.run.device import choose_device, describe, prepare
+from deepclust.core.toolbox.neighbour import BUDGET, nearest
 
 CHECKED = 500  # codes whose neighbours are found in float64
 

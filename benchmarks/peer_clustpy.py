@@ -23,9 +23,9 @@ import torch
 from quality import machine, save
 
 from deepclust.core import Data, Place, Run, embed
-from deepclust.core import config as configs
-from deepclust.core.device import choose_precision, prepare
-from deepclust.core.registry import installed
+from deepclust.core.contract import config as configs
+from deepclust.core.contract.registry import installed
+from deepclust.core.run.device import choose_precision, prepare
 
 HIDDEN, LATENT, BATCH = (500, 500, 2000), 10, 256
 

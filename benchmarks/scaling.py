@@ -25,7 +25,7 @@ from sklearn.decomposition import PCA
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from deepclust.core import Data
-from deepclust.core.scaling import measure
+from deepclust.core.data.scaling import measure
 from deepclust.plugins.clustering.metric import accuracy
 
 Set = tuple[str, np.ndarray, np.ndarray]

@@ -29,9 +29,9 @@ from sklearn.manifold import trustworthiness
 from sklearn.preprocessing import StandardScaler
 
 from deepclust.core import Data, Run, embed
-from deepclust.core.device import choose_precision, prepare
+from deepclust.core.contract.registry import installed
 from deepclust.core.engine.checkpoint import seed_everything
-from deepclust.core.registry import installed
+from deepclust.core.run.device import choose_precision, prepare
 from deepclust.plugins.clustering.metric import accuracy
 from made_sets import mnist
 

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits, make_blobs
 
-from deepclust.core import Place, pipeline
-from deepclust.core.plan import Request
+from deepclust.core import Place
+from deepclust.core.run import pipeline
+from deepclust.core.run.plan import Request
 
 DIGITS = {  # the counts of classes
     "digits 176 of 295": {0: 176, 1: 30, 4: 30, 6: 30, 7: 29},

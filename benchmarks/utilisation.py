@@ -25,8 +25,8 @@ from quality import machine, save
 from torch.utils.flop_counter import FlopCounterMode
 
 from deepclust.core import Encoder
-from deepclust.core.bundle import load
-from deepclust.core.device import choose_device, describe, prepare
+from deepclust.core.run.bundle import load
+from deepclust.core.run.device import choose_device, describe, prepare
 
 # forward passes over a sample in an epoch, a backward pass counting as two
 PASSES = {

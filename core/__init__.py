@@ -10,15 +10,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .augmentation import Augmentation, Sometimes, random_affine, scan_strong_view, simclr_view
-    from .component import Component, Recipe
-    from .config import setting
     from .console import progress
-    from .data import Data, Size, Truth, arrange, kept_type, tensor_over, truth_of
-    from .errors import DeepclustError, InvalidData, InvalidSetting
-    from .hooks import hookimpl
-    from .inference import assign, embed, evaluating
-    from .interfaces import (
+    from .contract.component import Component, Recipe
+    from .contract.config import setting
+    from .contract.hooks import hookimpl
+    from .contract.interfaces import (
         Augments,
         Classifies,
         Clusterer,
@@ -37,60 +33,57 @@ if TYPE_CHECKING:
         Views,
         has_ability,
     )
-    from .mapped import Mapped
-    from .preparation import Preparation
-    from .run import Run
-    from .standardise import Standardise
+    from .data.data import Data, Size, Truth, arrange, kept_type, tensor_over, truth_of
+    from .data.mapped import Mapped
+    from .data.preparation import Preparation
+    from .errors import DeepclustError, InvalidData, InvalidSetting
+    from .run.run import Run
+    from .toolbox.inference import assign, embed, evaluating
+    from .toolbox.standardise import Standardise
 
 _WHERE = {
-    "Component": "component",
-    "setting": "config",
-    "Data": "data",
-    "Size": "data",
-    "Standardise": "standardise",
-    "Truth": "data",
-    "arrange": "data",
-    "kept_type": "data",
-    "tensor_over": "data",
-    "truth_of": "data",
+    "Component": "contract.component",
+    "setting": "contract.config",
+    "Data": "data.data",
+    "Size": "data.data",
+    "Standardise": "toolbox.standardise",
+    "Truth": "data.data",
+    "arrange": "data.data",
+    "kept_type": "data.data",
+    "tensor_over": "data.data",
+    "truth_of": "data.data",
     "DeepclustError": "errors",
     "InvalidData": "errors",
     "InvalidSetting": "errors",
-    "has_ability": "interfaces",
-    "hookimpl": "hooks",
-    "Augmentation": "augmentation",
-    "random_affine": "augmentation",
-    "scan_strong_view": "augmentation",
-    "simclr_view": "augmentation",
-    "Sometimes": "augmentation",
-    "assign": "inference",
-    "embed": "inference",
-    "evaluating": "inference",
-    "Augments": "interfaces",
-    "Classifies": "interfaces",
-    "Clusterer": "interfaces",
-    "Dataset": "interfaces",
-    "Decodes": "interfaces",
-    "Encoder": "interfaces",
-    "Evaluator": "interfaces",
-    "Corrupts": "interfaces",
-    "FindsAnomalies": "interfaces",
-    "Generates": "interfaces",
-    "HasCenters": "interfaces",
-    "HasNeighbours": "interfaces",
-    "Mapped": "mapped",
-    "Place": "interfaces",
-    "Preparation": "preparation",
-    "Recipe": "component",
+    "has_ability": "contract.interfaces",
+    "hookimpl": "contract.hooks",
+    "assign": "toolbox.inference",
+    "embed": "toolbox.inference",
+    "evaluating": "toolbox.inference",
+    "Augments": "contract.interfaces",
+    "Classifies": "contract.interfaces",
+    "Clusterer": "contract.interfaces",
+    "Dataset": "contract.interfaces",
+    "Decodes": "contract.interfaces",
+    "Encoder": "contract.interfaces",
+    "Evaluator": "contract.interfaces",
+    "Corrupts": "contract.interfaces",
+    "FindsAnomalies": "contract.interfaces",
+    "Generates": "contract.interfaces",
+    "HasCenters": "contract.interfaces",
+    "HasNeighbours": "contract.interfaces",
+    "Mapped": "data.mapped",
+    "Place": "contract.interfaces",
+    "Preparation": "data.preparation",
+    "Recipe": "contract.component",
     "progress": "console",
-    "Result": "interfaces",
-    "Score": "interfaces",
-    "Run": "run",
-    "Views": "interfaces",
+    "Result": "contract.interfaces",
+    "Score": "contract.interfaces",
+    "Run": "run.run",
+    "Views": "contract.interfaces",
 }
 
 __all__ = [
-    "Augmentation",
     "Augments",
     "Classifies",
     "Clusterer",
@@ -116,7 +109,6 @@ __all__ = [
     "Run",
     "Score",
     "Size",
-    "Sometimes",
     "Standardise",
     "Truth",
     "Views",
@@ -128,10 +120,7 @@ __all__ = [
     "hookimpl",
     "kept_type",
     "progress",
-    "random_affine",
-    "scan_strong_view",
     "setting",
-    "simclr_view",
     "tensor_over",
     "truth_of",
 ]

@@ -30,7 +30,7 @@ def hear_ctrl_c():
 @pytest.fixture
 def install(tmp_path_factory, monkeypatch):
     """A function that writes a distribution with one plugin where Python finds it; returns its module."""
-    from deepclust.core.registry import BLOCK
+    from deepclust.core.contract.registry import BLOCK
 
     site = tmp_path_factory.mktemp("site-packages")
     monkeypatch.syspath_prepend(site)
@@ -80,7 +80,7 @@ class One(Clusterer):
 @pytest.fixture
 def collapsing(install):
     """The name of a clusterer, a third party's, that leaves all but the first cluster empty, with notices."""
-    from deepclust.core.registry import installed
+    from deepclust.core.contract.registry import installed
 
     hook = """
     @hookimpl

@@ -7,7 +7,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2.functional import affine
 
-from deepclust.core import random_affine
+from deepclust.plugins.views import random_affine
 
 
 def pictures(n=6, channels=2, height=12, width=12):

@@ -7,8 +7,20 @@ from functools import partial
 import pytest
 import torch
 
-from deepclust.core import Augmentation, InvalidData, Sometimes, scan_strong_view, simclr_view
-from deepclust.core.augmentation import colour, draws, geometry, noise, randaugment, resampling, tone
+from deepclust.core import InvalidData
+from deepclust.plugins.views import (
+    Augmentation,
+    Sometimes,
+    colour,
+    draws,
+    geometry,
+    noise,
+    randaugment,
+    resampling,
+    scan_strong_view,
+    simclr_view,
+    tone,
+)
 
 RANDOM = {
     "crop": partial(resampling.random_crop, scale=(0.2, 1.0)),

@@ -5,7 +5,7 @@ import torch
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
-from deepclust.core.augmentation import colour, geometry, randaugment, resampling, tone
+from deepclust.plugins.views import colour, geometry, randaugment, resampling, tone
 
 BILINEAR = {"interpolation": InterpolationMode.BILINEAR}
 EXACT, BYTE = 2e-6, 2.01 / 255  # torchvision rounds bytes after each step

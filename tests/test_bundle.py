@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import nn
 
-from deepclust.core import Clusterer, DeepclustError, Encoder, Preparation, bundle
-from deepclust.core.data import Data
+from deepclust.core import Clusterer, DeepclustError, Encoder, Preparation
+from deepclust.core.data.data import Data
+from deepclust.core.run import bundle
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from deepclust.core import Augments, Corrupts, Data, Decodes, InvalidData, InvalidSetting, Run, embed
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.core.engine import checkpoint
 from deepclust.core.testing import check_clusterer, check_encoder
 from deepclust.plugins.cae.model import CAE, CAEConfig

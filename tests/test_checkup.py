@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from deepclust.core import Data, Encoder
-from deepclust.core.checkup import (
+from deepclust.core.engine import Batches, Updater
+from deepclust.core.errors import TrainingFailed
+from deepclust.core.run.checkup import (
     effective_clusters,
     look_at_clusters,
     look_at_codes,
     look_at_loss,
     look_at_units,
 )
-from deepclust.core.engine import Batches, Updater
-from deepclust.core.errors import TrainingFailed
-from deepclust.core.run import Run, read_notices
+from deepclust.core.run.run import Run, read_notices
 
 
 def blobs(n=120, k=3, seed=0):

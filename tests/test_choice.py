@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from deepclust.core import Data, Place
-from deepclust.core.choice import choose, stand_in
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
 from deepclust.core.errors import InvalidSetting, UnknownName
-from deepclust.core.pipeline import run
-from deepclust.core.plan import AUTO, Request, check_made, data_defaults, request_from, resolve
-from deepclust.core.registry import installed
+from deepclust.core.run.choice import choose, stand_in
+from deepclust.core.run.pipeline import run
+from deepclust.core.run.plan import AUTO, Request, check_made, data_defaults, request_from, resolve
 from deepclust.plugins.simclr.model import SimCLR, SimCLRConfig
 
 ROWS = Data(torch.zeros(40, 6), "rows")

@@ -9,9 +9,9 @@ import torch
 from click.testing import CliRunner
 
 from deepclust.cli import main
-from deepclust.core.config import describe
-from deepclust.core.folder import locked
-from deepclust.core.registry import installed
+from deepclust.core.contract.config import describe
+from deepclust.core.contract.registry import installed
+from deepclust.core.run.folder import locked
 
 TINY = [
     "--encoder", "sdae",

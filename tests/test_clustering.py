@@ -9,8 +9,8 @@ import torch
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from deepclust.core import Data, Result, Truth
-from deepclust.core.config import build
-from deepclust.core.registry import installed
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
 from deepclust.plugins.clustering.metric import accuracy, contingency, purity
 
 

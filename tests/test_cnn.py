@@ -11,11 +11,11 @@ from click.testing import CliRunner
 
 from deepclust.cli import main
 from deepclust.core import Augments, Decodes, InvalidData, InvalidSetting, Run, embed, truth_of
-from deepclust.core.bundle import load
-from deepclust.core.classification import Head, labelled
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.core.engine import checkpoint
+from deepclust.core.run.bundle import load
 from deepclust.core.testing import check_encoder
+from deepclust.plugins.classifier.supervised import Head, labelled
 from deepclust.plugins.cnn.model import CNN, CNNConfig
 from made_picture import labelled_pictures
 from made_training import fit, log_of

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 from sklearn.metrics import adjusted_rand_score
 
-from deepclust.core.comparison_table import Trial, tabulate
+from deepclust.plugins.compare.table import Trial, tabulate
 from made_command import deepclust
 from made_comparison import ALONE, TINY, compared, table_of, write_data
 from made_process import finish, start, wait_until

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from deepclust.core import Place
-from deepclust.core.comparison import compare, comparison_from
+from deepclust.core.contract.registry import Registry
 from deepclust.core.errors import ImpossiblePair
-from deepclust.core.registry import Registry
+from deepclust.plugins.compare.comparison import compare, comparison_from
 from made_command import deepclust
 from made_comparison import ALONE, TINY, compared, table_of, write_data
 

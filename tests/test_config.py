@@ -9,11 +9,11 @@ from typing import Any, ClassVar, Literal
 
 import pytest
 
-from deepclust.core import config as configs
 from deepclust.core import setting
+from deepclust.core.contract import config as configs
+from deepclust.core.contract.registry import installed
 from deepclust.core.errors import DeepclustError, InvalidSetting, UnknownName
-from deepclust.core.plan import request_from
-from deepclust.core.registry import installed
+from deepclust.core.run.plan import request_from
 
 
 @dataclass(frozen=True)

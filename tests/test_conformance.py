@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deepclust.core import Place
-from deepclust.core.registry import GROUP, Registry
+from deepclust.core.contract.registry import GROUP, Registry
 from deepclust.core.testing import check_clusterer, check_dataset, check_encoder, check_evaluator
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "plugin"

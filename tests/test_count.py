@@ -12,11 +12,11 @@ from sklearn.datasets import make_blobs
 from sklearn.metrics import silhouette_score
 
 from deepclust.cli import main
-from deepclust.core import count as counting
-from deepclust.core.count import choose_count, settle, silhouette
-from deepclust.core.data import Data
+from deepclust.core.data.data import Data
 from deepclust.core.errors import DeepclustError
-from deepclust.core.run import Run, gather_notices
+from deepclust.core.run import count as counting
+from deepclust.core.run.count import choose_count, settle, silhouette
+from deepclust.core.run.run import Run, gather_notices
 
 
 @pytest.fixture

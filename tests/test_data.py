@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from deepclust.core import Data, InvalidData, Truth, truth_of
-from deepclust.core import data as module
+from deepclust.core.data import data as module
 from deepclust.core.errors import LabelsHidden
 
 

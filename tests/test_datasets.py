@@ -15,8 +15,8 @@ from sklearn.datasets import load_digits
 
 from deepclust.cli import main
 from deepclust.core import Data, InvalidData, Place
-from deepclust.core.config import build
-from deepclust.core.registry import installed
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
 
 
 def load(name: str, root="nowhere", **settings) -> Data:

@@ -14,11 +14,12 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepclust.core import Component, Data, Encoder, Place, assign, embed, hookimpl, pipeline, truth_of
+from deepclust.core import Component, Data, Encoder, Place, assign, embed, hookimpl, truth_of
+from deepclust.core.contract.registry import Registry
 from deepclust.core.engine import checkpoint
 from deepclust.core.errors import ImpossiblePair, LabelsHidden
-from deepclust.core.plan import Request, resolve
-from deepclust.core.registry import Registry
+from deepclust.core.run import pipeline
+from deepclust.core.run.plan import Request, resolve
 from deepclust.plugins.clustering.metric import accuracy
 from deepclust.plugins.dec.model import DEC, IDEC, DECConfig, IDECConfig
 from deepclust.plugins.kmeans.model import KMeans

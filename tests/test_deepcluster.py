@@ -9,16 +9,17 @@ import torch
 from sklearn.cluster import KMeans
 from torch import nn
 
-from deepclust.core import Data, Encoder, Place, assign, bundle, embed, pipeline
-from deepclust.core.augmentation import random_view
+from deepclust.core import Data, Encoder, Place, assign, embed
 from deepclust.core.engine import Updater, checkpoint
 from deepclust.core.errors import DeepclustError, InvalidData, InvalidSetting
-from deepclust.core.plan import Request
+from deepclust.core.run import bundle, pipeline
+from deepclust.core.run.plan import Request
 from deepclust.core.testing import check_clusterer
 from deepclust.plugins.clustering.metric import accuracy
 from deepclust.plugins.deepcluster.model import DeepCluster, DeepClusterConfig
 from deepclust.plugins.deepcluster.sampling import UniformBatches
 from deepclust.plugins.deepcluster.teacher import soft_targets, whiten
+from deepclust.plugins.views import random_view
 from made_training import quiet
 
 

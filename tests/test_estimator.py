@@ -26,8 +26,8 @@ import deepclust
 from deepclust import DeepClustering, DeepclustWarning, UnhealthyResult
 from deepclust.cli import main
 from deepclust.core import Data, InvalidData, Place, Preparation
+from deepclust.core.contract.registry import installed
 from deepclust.core.errors import DeepclustError, OccupiedFolder, TrainingFailed
-from deepclust.core.registry import installed
 from made_estimator import QUICK, X, Y, quick
 
 DOCS = Path(__file__).parent.parent / "docs" / "python.md"

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.core import Clusterer, DeepclustError, Encoder, Place, Preparation, export
-from deepclust.core import bundle as bundles
-from deepclust.core.inference import evaluating
+from deepclust.core import Clusterer, DeepclustError, Encoder, Place, Preparation
+from deepclust.core.run import bundle as bundles
+from deepclust.core.toolbox.inference import evaluating
+from deepclust.plugins.export import export
 from made_command import deepclust
 
 CPU = torch.device("cpu")

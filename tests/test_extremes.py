@@ -6,8 +6,8 @@ import torch
 
 from deepclust import DeepClustering
 from deepclust.core import Data, InvalidData, Place
-from deepclust.core.config import build
-from deepclust.core.scaling import scaled
+from deepclust.core.contract.config import build
+from deepclust.core.data.scaling import scaled
 from deepclust.plugins.datasets.array import Array, ArrayConfig
 
 ROWS = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)

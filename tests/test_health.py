@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from deepclust.core import Clusterer, Data, InvalidSetting, Place
+from deepclust.core.contract.registry import installed
 from deepclust.core.engine import Batches, Trainer, Updater
 from deepclust.core.engine.extensions import Log
-from deepclust.core.health import Monitor, measure, moved
-from deepclust.core.pipeline import run
-from deepclust.core.plan import request_from
-from deepclust.core.registry import installed
+from deepclust.core.run.pipeline import run
+from deepclust.core.run.plan import request_from
+from deepclust.core.toolbox.health import Monitor, measure, moved
 from made_training import log_of
 
 

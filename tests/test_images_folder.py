@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from deepclust.core import InvalidData, InvalidSetting, Place, Preparation
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.plugins.images import decoding
 from deepclust.plugins.images.folder import Images
 from made_photo import channels_last, load, noise, photos, save

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from deepclust.core import InvalidData, InvalidSetting, Place, Preparation
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.plugins.images import survey
 from deepclust.plugins.images.folder import Images
 from made_photo import RNG, fresh, load, noise, photos, same, save

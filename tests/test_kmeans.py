@@ -8,8 +8,8 @@ import torch
 from sklearn.datasets import load_digits
 
 from deepclust.core import Data, Encoder, Run, assign, embed
-from deepclust.core.config import build
-from deepclust.core.run import read_notices
+from deepclust.core.contract.config import build
+from deepclust.core.run.run import read_notices
 from deepclust.plugins.clustering.metric import accuracy
 from deepclust.plugins.kmeans.model import KMeans, KMeansConfig
 

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from deepclust.core import Data
-from deepclust.core.length import BACKWARD, MOST_FLOPS, affordable_steps, batch_size, whole_epochs
+from deepclust.core.toolbox.length import BACKWARD, MOST_FLOPS, affordable_steps, batch_size, whole_epochs
 from deepclust.plugins.sdae.model import SDAE, SDAEConfig
 from made_training import fit, log_of, quiet
 
@@ -96,7 +96,7 @@ def test_a_hundred_rows_get_as_many_steps_as_many(tmp_path):
 
 
 def test_a_large_network_is_trained_for_fewer_steps(tmp_path, monkeypatch):
-    monkeypatch.setattr("deepclust.core.length.MOST_FLOPS", 100 * 3 * 2 * 16 * 2 * (6 * 4 + 4 * 2))
+    monkeypatch.setattr("deepclust.core.toolbox.length.MOST_FLOPS", 100 * 3 * 2 * 16 * 2 * (6 * 4 + 4 * 2))
     torch.manual_seed(0)
     settings = {"hidden": (4,), "latent_dim": 2, "batch_size": 16, "layer_epochs": 0}
     fit(SDAE(SDAEConfig(**settings), (6,)), rows(64), tmp_path)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deepclust.core import Data, Mapped, Place
-from deepclust.core.registry import installed
+from deepclust.core.contract.registry import installed
 
 
 def mapped_data(path: Path, n: int) -> Data:

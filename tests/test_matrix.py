@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from deepclust.core import Decodes, Place, has_ability
+from deepclust.core.contract.registry import installed
 from deepclust.core.errors import ImpossiblePair
-from deepclust.core.pipeline import run
-from deepclust.core.plan import request_from
-from deepclust.core.prediction import carry_out
-from deepclust.core.registry import installed
+from deepclust.core.run.pipeline import run
+from deepclust.core.run.plan import request_from
+from deepclust.plugins.predict.prediction import carry_out
 
 SMALL = {
     "sdae": {"hidden": (16,), "latent_dim": 4},

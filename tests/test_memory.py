@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from deepclust.core.memory import enough
+from deepclust.core.run.memory import enough
 from made_command import deepclust
 
 HUNGRY = """
@@ -61,7 +61,7 @@ RUN = (
 @pytest.fixture
 def hungry(install, tmp_path, monkeypatch):
     """An encoder that fails as the environment variable HUNGRY says; returns its setter."""
-    from deepclust.core.registry import installed
+    from deepclust.core.contract.registry import installed
 
     install("deepclust-hungry", OFFER, model=HUNGRY)
     installed.cache_clear()

@@ -6,8 +6,8 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepclust.core import neighbour
-from deepclust.core.neighbour import nearest
+from deepclust.core.toolbox import neighbour
+from deepclust.core.toolbox.neighbour import nearest
 
 
 def by_scikit_learn(asked: np.ndarray, among: np.ndarray, n: int, metric: str = "euclidean"):

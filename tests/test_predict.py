@@ -11,11 +11,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from deepclust.core import inference, prediction
-from deepclust.core.data import Data
-from deepclust.core.folder import read_record
-from deepclust.core.interfaces import Place
-from deepclust.core.prediction import carry_out
+from deepclust.core.contract.interfaces import Place
+from deepclust.core.data.data import Data
+from deepclust.core.run.folder import read_record
+from deepclust.core.toolbox import inference
+from deepclust.plugins.predict import prediction
+from deepclust.plugins.predict.prediction import carry_out
 from made_command import deepclust
 
 TINY = [
@@ -303,7 +304,7 @@ def test_a_kill_leaves_the_old_file(place, monkeypatch):
     def stop(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deepclust.core.results.csv.writer", stop)
+    monkeypatch.setattr("deepclust.core.run.results.csv.writer", stop)
     deepclust("predict", place / "npy", place / "rows.npy", "-o", "l.csv", "--overwrite", code=130)
     assert [(p.name, p.read_text()) for p in Path().iterdir()] == [("l.csv", "old")]
 

@@ -12,10 +12,10 @@ from click.testing import CliRunner
 
 from deepclust.cli import main
 from deepclust.core import Data, Recipe, hookimpl
+from deepclust.core.contract.registry import Registry, installed
 from deepclust.core.errors import BrokenPlugin, InvalidSetting, UnknownName
-from deepclust.core.plan import request_from, resolve
-from deepclust.core.recipe import about, apply
-from deepclust.core.registry import Registry, installed
+from deepclust.core.run.plan import request_from, resolve
+from deepclust.core.run.recipe import about, apply
 
 FILE = """
 [recipe]

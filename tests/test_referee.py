@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from deepclust.core import Data, Encoder, assign, embed
-from deepclust.core import referee as referees
-from deepclust.core.baseline import baseline_of
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
 from deepclust.core.engine import Batches, Trainer, Updater, checkpoint
-from deepclust.core.guard import Guard, check_start
-from deepclust.core.referee import Referee, lost_clusters
-from deepclust.core.registry import installed
+from deepclust.core.toolbox import referee as referees
+from deepclust.core.toolbox.baseline import baseline_of
+from deepclust.core.toolbox.guard import Guard, check_start
+from deepclust.core.toolbox.referee import Referee, lost_clusters
 from made_training import log_of, quiet
 
 
@@ -298,7 +298,7 @@ def test_of_restarts_nearly_as_good_the_one_that_parts_no_neighbours_counts(tmp_
     data = Data(torch.from_numpy(np.concatenate(clouds).astype(np.float32)), "clouds")
     encoder, found = nn.Identity(), {}
     for nearly in (1.0, 1.2):
-        monkeypatch.setattr("deepclust.core.baseline.NEARLY", nearly)
+        monkeypatch.setattr("deepclust.core.toolbox.baseline.NEARLY", nearly)
         run, referee = quiet(tmp_path / str(nearly)), Referee(encoder, data)
         found[nearly] = baseline_of(encoder, data, 3, run, referee)
     assert found[1.0].spread < found[1.2].spread < 1.2 * found[1.0].spread

@@ -2,12 +2,13 @@
 
 import json
 
+import click
 import pytest
 
 import deepclust
-from deepclust.core.component import KINDS, Component
+from deepclust.core.contract.component import KINDS, Component
+from deepclust.core.contract.registry import BLOCK, Registry
 from deepclust.core.errors import BrokenPlugin, UnknownName
-from deepclust.core.registry import BLOCK, Registry
 
 GOOD = """
 @hookimpl
@@ -64,7 +65,7 @@ BROKEN = {
 ALSO_GOOD = """
 @hookimpl
 def deepclust_add_commands(cli):
-    cli.append("command of the broken")
+    cli.command("of-the-broken")(lambda: None)
 
 @hookimpl
 def deepclust_clusterers():
@@ -84,21 +85,37 @@ def test_a_broken_plugin_is_named_and_offers_nothing(install, case):
     assert "\n" not in failures[0].reason
     assert offered(registry) >= {("encoder", "mine")} | FIRST_PARTY
     assert ("clusterer", "of-the-broken") not in offered(registry)
-    commands = []
-    registry.add_commands(commands)
-    assert commands == []
+    registry.add_commands(commands := click.Group())
+    assert set(commands.commands) == {"compare", "export", "predict"}
     with pytest.raises(UnknownName, match="aaa-broken"):
         registry.find("encoder", "nothing-like-it")
 
 
 def test_a_plugin_whose_command_raises_is_a_failure(install):
     install("deepclust-bad", "@hookimpl\ndef deepclust_add_commands(cli):\n    raise RuntimeError('no')")
-    install("deepclust-good", "@hookimpl\ndef deepclust_add_commands(cli):\n    cli.append('hello')")
-    registry, commands = Registry(), []
+    install(
+        "deepclust-good", "@hookimpl\ndef deepclust_add_commands(cli):\n    cli.command('hello')(lambda: 0)"
+    )
+    registry, commands = Registry(), click.Group()
     registry.add_commands(commands)
-    assert commands == ["hello"]
+    assert "hello" in commands.commands
     assert [(f.plugin, f.reason) for f in registry.failures if f.plugin == "bad"] == [
         ("bad", "RuntimeError: no")
+    ]
+
+
+@pytest.mark.parametrize("name", ["run", "predict"])
+def test_a_plugin_replaces_no_command(install, name):
+    install(
+        "deepclust-bold", f"@hookimpl\ndef deepclust_add_commands(cli):\n    cli.command('{name}')(lambda: 0)"
+    )
+    registry, group = Registry(), click.Group()
+    group.add_command(ours := click.Command("run"))
+    registry.add_commands(group)
+    assert group.commands["run"] is ours
+    assert group.commands["predict"].callback.__module__ == "deepclust.plugins.predict.command"
+    assert [(f.plugin, f.reason) for f in registry.failures] == [
+        ("bold", f"there is a command '{name}' already, which it must not replace")
     ]
 
 

@@ -14,15 +14,16 @@ import pytest
 import torch
 
 from deepclust import DeepClustering
-from deepclust.core import Data, InvalidSetting, Run, pipeline, rehearsal, truth_of
-from deepclust.core import run as runs
-from deepclust.core.comparison import comparison_from
+from deepclust.core import Data, InvalidSetting, Run, truth_of
+from deepclust.core.contract.interfaces import Place
+from deepclust.core.contract.registry import installed
 from deepclust.core.engine import Batches
 from deepclust.core.engine.extensions import Extension
-from deepclust.core.interfaces import Place
-from deepclust.core.plan import Request, request_from, resolve
-from deepclust.core.registry import installed
-from deepclust.core.timetable import Stage, Timetable
+from deepclust.core.run import pipeline, rehearsal
+from deepclust.core.run import run as runs
+from deepclust.core.run.plan import Request, request_from, resolve
+from deepclust.core.toolbox.timetable import Stage, Timetable
+from deepclust.plugins.compare.comparison import comparison_from
 from made_training import log_of
 
 SDAE = {"hidden": [16], "latent_dim": 4, "shift": 0.1, "least_steps": 40, "batch_size": 256}
@@ -269,7 +270,7 @@ def test_what_was_cut_is_said_once_with_what_lifts_it(tmp_path, monkeypatch):
 
 
 def test_remarks_of_lengths_stand_in_the_record(tmp_path, monkeypatch):
-    monkeypatch.setattr("deepclust.core.length.MOST_FLOPS", 5e7)
+    monkeypatch.setattr("deepclust.core.toolbox.length.MOST_FLOPS", 5e7)
     settings = {"encoder": {**SDAE, "layer_epochs": 0}, "clusterer": {"epochs": 1}}
     carry_out(ask("sdae", "dec", epochs_scale=1.0, settings=settings), tmp_path / "run")
     said = json.loads((tmp_path / "run/run.json").read_text())["said"]
@@ -278,8 +279,8 @@ def test_remarks_of_lengths_stand_in_the_record(tmp_path, monkeypatch):
 
 def test_what_is_bounded_does_not_grow_with_the_samples():
     """Not even where it compares all that it looks at with all."""
-    from deepclust.core.rehearsal import Diary
-    from deepclust.core.timetable import LISTENING, bounded, squared
+    from deepclust.core.run.rehearsal import Diary
+    from deepclust.core.toolbox.timetable import LISTENING, bounded, squared
 
     class Ticking(Diary):
         ticks = 0.0
@@ -302,7 +303,7 @@ def test_what_is_bounded_does_not_grow_with_the_samples():
 def test_a_stage_that_would_stop_at_once_takes_no_negative_time(tmp_path):
     """As DEC's, where no label of the few samples changes."""
     from deepclust.core.engine import Updater
-    from deepclust.core.rehearsal import Rehearsal
+    from deepclust.core.run.rehearsal import Rehearsal
 
     data, model = Data(torch.rand(64, 3), "rows"), torch.nn.Linear(3, 1)
     run = Rehearsal(tmp_path, quiet=True, whole=6400, count=64)

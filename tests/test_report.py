@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 
 from deepclust.core import Data, Preparation, Truth
-from deepclust.core.config import build
-from deepclust.core.registry import installed
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
 from deepclust.core.testing import check_evaluator
 from deepclust.plugins.report.history import read_count
 from deepclust.plugins.report.sheet import MOST_EXAMPLES

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import nn
 
 from deepclust.core import Data, Result, Truth
-from deepclust.core.config import build
-from deepclust.core.registry import installed
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
 from deepclust.plugins.report.gallery import show_decoded, show_generated
 from deepclust.plugins.report.latent import STEPS, decode_grid
 from deepclust.plugins.report.picture import Pictures

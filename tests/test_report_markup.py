@@ -16,8 +16,8 @@ from PIL import Image
 from torch import nn
 
 from deepclust.core import Data, Preparation, Truth
-from deepclust.core.config import build
-from deepclust.core.registry import installed
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
 from made_result import Halves, make_result, write_logs
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

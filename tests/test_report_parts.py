@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 from deepclust.core import Data, Place, Preparation
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.plugins.report.column import describe_columns
 from deepclust.plugins.report.decoding import decode_samples
 from deepclust.plugins.report.evaluator import Report, ReportConfig

@@ -12,9 +12,9 @@ from PIL import Image
 from torch import nn
 
 from deepclust.core import Data, Evaluator, Result, Truth
-from deepclust.core.config import build
-from deepclust.core.evaluation import evaluate
-from deepclust.core.registry import installed
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
+from deepclust.core.run.evaluation import evaluate
 from deepclust.plugins.report.score import read_parts, tiles
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><script>alert(1)</script></svg>'

@@ -13,8 +13,8 @@ from safetensors.torch import save_file
 
 from deepclust.cli import main
 from deepclust.core import Data, InvalidData, InvalidSetting, Run, embed
-from deepclust.core.bundle import load
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
+from deepclust.core.run.bundle import load
 from deepclust.core.testing import check_encoder
 from deepclust.plugins.resnet.model import ResNet, ResNetConfig
 from deepclust.plugins.resnet.network import BasicBlock

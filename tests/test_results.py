@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from deepclust.core import Data, Truth, assign
-from deepclust.core.inference import centers_of, distances
-from deepclust.core.results import Placed, placed, write_clusters, write_examples, write_labels
+from deepclust.core.run.results import Placed, placed, write_clusters, write_examples, write_labels
+from deepclust.core.toolbox.inference import centers_of, distances
 
 
 class Table(nn.Module):

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from deepclust.core.spent import SPENT, Spent, logged_seconds
+from deepclust.core.run.spent import SPENT, Spent, logged_seconds
 from made_process import finish, start, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")

@@ -12,11 +12,12 @@ from sklearn import datasets
 
 import deepclust
 from deepclust import DeepClustering, Request
-from deepclust.core import Data, InvalidData, Place, Preparation, scaling
-from deepclust.core.folder import read_record
-from deepclust.core.registry import installed
-from deepclust.core.scaling import measure, scaled
-from deepclust.core.split import hold_out
+from deepclust.core import Data, InvalidData, Place, Preparation
+from deepclust.core.contract.registry import installed
+from deepclust.core.data import scaling
+from deepclust.core.data.scaling import measure, scaled
+from deepclust.core.run.folder import read_record
+from deepclust.plugins.datasets.split import hold_out
 from deepclust.plugins.report.column import describe_columns
 from made_command import deepclust as command
 
@@ -125,7 +126,7 @@ def test_one_absurd_value_changes_no_other_and_is_named(name, value):
 
 
 def test_many_absurd_values_are_counted_and_the_first_is_named(monkeypatch):
-    monkeypatch.setattr("deepclust.core.data.CHUNK_BYTES", 400)
+    monkeypatch.setattr("deepclust.core.data.data.CHUNK_BYTES", 400)
     x = RNG.normal(size=(1000, 4))
     x[[900, 30, 555], [0, 2, 2]] = 1e9, 2e9, 3e9
     (notice,) = scaled(rows(x)).notices

@@ -10,11 +10,11 @@ import torch
 from torch import nn
 
 from deepclust.core import Data, Encoder, InvalidSetting, Place, Run, assign, embed, truth_of
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
 from deepclust.core.engine.checkpoint import seed_everything
-from deepclust.core.pipeline import run as run_pipeline
-from deepclust.core.plan import request_from
-from deepclust.core.registry import installed
+from deepclust.core.run.pipeline import run as run_pipeline
+from deepclust.core.run.plan import request_from
 from deepclust.core.testing import check_clusterer
 from deepclust.plugins.scan.mining import mine
 from deepclust.plugins.scan.sample import Cached, draw_codes

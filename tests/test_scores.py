@@ -5,7 +5,7 @@ import json
 import pytest
 
 from deepclust.core.errors import InvalidData
-from deepclust.core.scores import read, reasons_of
+from deepclust.core.run.scores import read, reasons_of
 from made_command import deepclust
 
 GOOD = {"protocol": {"seed": 0}, "health": {"reasons": ["ill"]}, "seconds": {"encoder": 1, "clusterer": 0.5}}

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from deepclust.core import Augments, Data, Decodes, embed
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.core.engine import checkpoint
 from deepclust.plugins.sdae.model import SDAE, SDAEConfig
 from deepclust.plugins.sdae.noise import mask

@@ -15,15 +15,16 @@ import torch.nn.functional as F
 from click.testing import CliRunner
 
 from deepclust.cli import main
-from deepclust.core import Data, Decodes, InvalidData, InvalidSetting, Run, embed, simclr_view, truth_of
-from deepclust.core.bundle import load
-from deepclust.core.config import build, to_dict
+from deepclust.core import Data, Decodes, InvalidData, InvalidSetting, Run, embed, truth_of
+from deepclust.core.contract.config import build, to_dict
+from deepclust.core.contract.registry import installed
 from deepclust.core.engine import Batch, make_optimizer
 from deepclust.core.errors import UnknownName
-from deepclust.core.registry import installed
+from deepclust.core.run.bundle import load
 from deepclust.core.testing import check_encoder
 from deepclust.plugins.simclr.loss import nt_xent
 from deepclust.plugins.simclr.model import SimCLR, SimCLRConfig
+from deepclust.plugins.views import simclr_view
 from made_training import log_of
 
 SMALL = {

@@ -11,9 +11,9 @@ import torch
 from click.testing import CliRunner
 
 from deepclust.cli import main
-from deepclust.core.data import Data
+from deepclust.core.data.data import Data
 from deepclust.core.errors import DeepclustError
-from deepclust.core.sorting import MARKER, PARTIAL, Sorting, asked_for
+from deepclust.core.run.sorting import MARKER, PARTIAL, Sorting, asked_for
 
 LONG = "/" + "é" * 60 + ".jpeg"
 NAMES = [

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from deepclust.core import Data, InvalidData, InvalidSetting, Place, truth_of
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
 from deepclust.core.errors import UnknownName
-from deepclust.core.pipeline import run
-from deepclust.core.plan import request_from
-from deepclust.core.registry import installed
-from deepclust.core.split import hold_out
+from deepclust.core.run.pipeline import run
+from deepclust.core.run.plan import request_from
+from deepclust.plugins.datasets.split import hold_out
 
 NAMES = np.array(["ant", "bee", "cat"])
 

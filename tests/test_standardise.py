@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from deepclust.core import Data, Standardise
-from deepclust.core.mapped import Mapped
-from deepclust.core.standardise import LIMIT
+from deepclust.core.data.mapped import Mapped
+from deepclust.core.toolbox.standardise import LIMIT
 
 
 def fitted(x: torch.Tensor, **more) -> Standardise:

@@ -14,9 +14,9 @@ from sklearn.model_selection import train_test_split
 from sklearn.svm import SVC
 
 from deepclust.core import Data, DeepclustError, Result, Truth
-from deepclust.core.config import build
-from deepclust.core.evaluation import evaluate as evaluate_all
-from deepclust.core.registry import installed
+from deepclust.core.contract.config import build
+from deepclust.core.contract.registry import installed
+from deepclust.core.run.evaluation import evaluate as evaluate_all
 from deepclust.core.testing import check_evaluator
 
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 
 from deepclust.cli import main
 from deepclust.core import DeepclustError, Place, Preparation
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.core.testing import conformance
 from deepclust.plugins.table.table import Table, TableConfig
 

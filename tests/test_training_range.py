@@ -10,9 +10,9 @@ from sklearn.datasets import load_digits
 
 from deepclust import DeepClustering
 from deepclust.core import Data, InvalidData, Preparation
-from deepclust.core.bundle import check_codes
-from deepclust.core.scaling import scaled
-from deepclust.core.training_range import compare
+from deepclust.core.data.scaling import scaled
+from deepclust.core.data.training_range import compare
+from deepclust.core.run.bundle import check_codes
 from made_command import deepclust as command
 from made_estimator import X, quick
 

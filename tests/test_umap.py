@@ -13,12 +13,12 @@ from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier
 
 from deepclust.core import Data, InvalidData, InvalidSetting, Mapped, Place, Run, Standardise, embed
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.core.engine import Updater
 from deepclust.core.engine.checkpoint import seed_everything
 from deepclust.core.errors import DeepclustError, ImpossiblePair, UnknownName
-from deepclust.core.pipeline import run as run_pipeline
-from deepclust.core.plan import request_from
+from deepclust.core.run.pipeline import run as run_pipeline
+from deepclust.core.run.plan import request_from
 from deepclust.core.testing import check_encoder
 from deepclust.plugins.clustering.metric import accuracy
 from deepclust.plugins.umap import points as points_module

@@ -17,7 +17,7 @@ from deepclust.core import (
     Run,
     embed,
 )
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.core.testing import check_clusterer, check_encoder
 from deepclust.plugins.vae.model import VAE, Posterior, VAEConfig
 from made_picture import pictures

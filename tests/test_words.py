@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from deepclust.core import device
-from deepclust.core.data import Data
+from deepclust.core.data.data import Data
 from deepclust.core.errors import InvalidData, InvalidSetting
-from deepclust.core.plan import parse_clusters
+from deepclust.core.run import device
+from deepclust.core.run.plan import parse_clusters
 from deepclust.core.words import counted
 
 

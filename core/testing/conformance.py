@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from .. import config as configs
-from ..data import Data, Size, truth_of
+from ..contract import config as configs
+from ..contract.interfaces import Decodes, Encoder, Place, Result
+from ..contract.registry import Registry, installed
+from ..data.data import Data, Size, truth_of
 from ..engine.checkpoint import seed_everything
-from ..inference import assign, centers_of, distances, embed
-from ..interfaces import Decodes, Encoder, Place, Result
-from ..registry import Registry, installed
-from ..results import placed
-from ..run import Run
+from ..run.results import placed
+from ..run.run import Run
+from ..toolbox.inference import assign, centers_of, distances, embed
 
 SAMPLES, CLASSES = 60, 3
 

@@ -11,8 +11,8 @@ import numpy as np
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from ...core import Evaluator, Result, Score, setting
-from ...core.figure import write_figure
-from ...core.results import write_table
+from ...core.run.results import write_table
+from ...core.toolbox.figure import write_figure
 from . import figure
 from .score import score_samples
 

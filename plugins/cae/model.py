@@ -12,21 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import (
-    Data,
-    Encoder,
-    InvalidData,
-    InvalidSetting,
-    Run,
-    Size,
-    Standardise,
-    embed,
-    random_affine,
-    setting,
-)
+from ...core import Data, Encoder, InvalidData, InvalidSetting, Run, Size, Standardise, embed, setting
 from ...core.engine import Batch, Updater, make_optimizer
 from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cosine
-from ...core.length import affordable_steps
+from ...core.toolbox.length import affordable_steps
+from ..views import random_affine
 from .noise import NoiseName, add_noise
 
 MEAN_SAMPLES = 1024  # enough to know the channels' means and the codes' scale

@@ -16,8 +16,8 @@ from sklearn.metrics import (
 )
 
 from ...core import Evaluator, HasNeighbours, Result, Score, setting
-from ...core.health import measure
-from ...core.neighbour import nearest
+from ...core.toolbox.health import measure
+from ...core.toolbox.neighbour import nearest
 from . import metric
 
 ASKED = 2000  # samples whose neighbours are looked at

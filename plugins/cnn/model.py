@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Data, Run, Size, setting
-from ...core.classification import Classifier, Head, labelled
 from ...core.engine import make_optimizer
+from ..classifier.supervised import Classifier, Head, labelled
 
 KERNEL = 2
 

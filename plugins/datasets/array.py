@@ -24,11 +24,11 @@ from ...core import (
     tensor_over,
     truth_of,
 )
-from ...core.scaling import check_integers, scaled
-from ...core.split import check_leave_out, hold_out
-from ...core.training_range import fitted
+from ...core.data.scaling import check_integers, scaled
+from ...core.data.training_range import fitted
 from ...core.words import counted
 from .sparse import is_sparse, read_sparse
+from .split import check_leave_out, hold_out
 
 SAMPLES = ("x", "X", "data", "images")
 LABELS = ("y", "Y", "labels", "target")

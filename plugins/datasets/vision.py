@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ...core import Data, Dataset, InvalidData, Place, setting, truth_of
-from ...core.split import check_leave_out, hold_out
 from ...core.words import counted
+from .split import check_leave_out, hold_out
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from ...core import (
 from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer, report
 from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
 from ...core.engine.trigger import Unit
-from ...core.guard import Guard, Worse, check_start
-from ...core.health import Monitor
-from ...core.length import BACKWARD, affordable_steps
-from ...core.referee import Referee
+from ...core.toolbox.guard import Guard, Worse, check_start
+from ...core.toolbox.health import Monitor
+from ...core.toolbox.length import BACKWARD, affordable_steps
+from ...core.toolbox.referee import Referee
 from .kl import kl_loss, soft_assignment, target_distribution
 
 FAST = 0.3  # share of the samples in other clusters at the first refresh; on sound codes a tenth or less

@@ -13,15 +13,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Augments, Clusterer, Data, Encoder, InvalidSetting, Run, embed, evaluating, setting
-from ...core.augmentation import random_view
-from ...core.baseline import Baseline, baseline_of
 from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import Extension, LearningRate, cosine
-from ...core.guard import Guard, Start, Weights, Worse, check_start
-from ...core.health import Monitor
-from ...core.length import affordable_steps
-from ...core.referee import Referee
+from ...core.toolbox.baseline import Baseline, baseline_of
+from ...core.toolbox.guard import Guard, Start, Weights, Worse, check_start
+from ...core.toolbox.health import Monitor
+from ...core.toolbox.length import affordable_steps
+from ...core.toolbox.referee import Referee
+from ..views import random_view
 from .sampling import UniformBatches
 from .teacher import Lesson, teach, whiten
 

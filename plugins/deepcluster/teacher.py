@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core import Data, Run
-from ...core.baseline import Given
+from ...core.toolbox.baseline import Given
 
 
 class Lesson(NamedTuple):

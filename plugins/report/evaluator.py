@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from ...core import Evaluator, Result, Score, progress, setting
 from ...core.files import write_text
-from ...core.scores import reasons, remarks
+from ...core.run.scores import reasons, remarks
 from . import figure, page
 from .column import describe_columns
 from .gallery import show_decoded, show_generated

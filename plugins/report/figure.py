@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from ...core.figure import INK, PAPER
+from ...core.toolbox.figure import INK, PAPER
 from .history import Stage
 from .latent import Grid
 from .map import Map

@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ...core.count import COUNT
 from ...core.engine.extensions.log import LOG_NAME
+from ...core.run.count import COUNT
 
 NO_LOSS = ("iteration", "epoch", "seconds", "lr")
 

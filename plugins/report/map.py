@@ -14,7 +14,7 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ...core import Data, Run, embed
-from ...core.registry import installed
+from ...core.contract.registry import installed
 
 FEW = 5  # points that need no method: their two main axes are enough
 PERPLEXITY, NEIGHBOURS = 30, 15  # what the authors of t-SNE and UMAP suggest, less for fewer points

@@ -11,7 +11,7 @@ from typing import Any
 
 from PIL import Image
 
-from ...core.scores import by_evaluator
+from ...core.run.scores import by_evaluator
 from .text import number
 
 HELD_OUT = "test_"

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from ...core import HasNeighbours, Result
-from ...core.neighbour import nearest
-from ...core.results import placed_of
+from ...core.run.results import placed_of
+from ...core.toolbox.neighbour import nearest
 from .column import Columns
 from .picture import Pictures
 from .summary import Confusion, class_name

@@ -10,8 +10,8 @@ from xml.etree import ElementTree
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from ...core import figure as core_figure
-from ...core.figure import INK, PAPER  # in the page: the colour of its text, and of its background
+from ...core.toolbox import figure as core_figure
+from ...core.toolbox.figure import INK, PAPER  # in the page: the colour of its text, and of its background
 
 SCALE = 1.45  # pixels of the page for a point of the figure, at most
 NAMESPACE = re.compile(r"^\{[^}]*\}")

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from ...core import Data, InvalidSetting, Run, Size, setting
-from ...core.classification import Classifier, Head, labelled
 from ...core.engine.extensions import LearningRate, cosine
+from ..classifier.supervised import Classifier, Head, labelled
 from . import weights
 from .network import BasicBlock, Bottleneck, convolution
 

@@ -9,11 +9,11 @@ from torch import Tensor
 from ...core import Data, Encoder, Run, assign, embed, evaluating
 from ...core.engine import Batch, Updater, make_optimizer, report
 from ...core.engine.extensions import Average, Extension
-from ...core.guard import Guard
-from ...core.health import Monitor
-from ...core.inference import Assignment
-from ...core.length import affordable_steps
-from ...core.referee import Referee
+from ...core.toolbox.guard import Guard
+from ...core.toolbox.health import Monitor
+from ...core.toolbox.inference import Assignment
+from ...core.toolbox.length import affordable_steps
+from ...core.toolbox.referee import Referee
 from .heads import Heads
 from .loss import balanced_cross_entropy
 from .sample import View

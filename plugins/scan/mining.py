@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ...core.neighbour import nearest
+from ...core.toolbox.neighbour import nearest
 
 HELD_NEIGHBOURS = 5  # of a sample held back, among those held back
 

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from ...core import Data, Encoder, Run, embed
-from ...core.baseline import Baseline, Given, baseline_of
 from ...core.engine import Batch, Updater, checkpoint, make_optimizer, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import BestSnapshot
-from ...core.guard import Guard, Start, Worse, check_start
-from ...core.health import Monitor
-from ...core.length import affordable_steps
-from ...core.referee import Referee
+from ...core.toolbox.baseline import Baseline, Given, baseline_of
+from ...core.toolbox.guard import Guard, Start, Worse, check_start
+from ...core.toolbox.health import Monitor
+from ...core.toolbox.length import affordable_steps
+from ...core.toolbox.referee import Referee
 from .choice import HeldOut
 from .heads import Heads
 from .label import label_again

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from ...core import Augmentation, Augments, Data, Encoder, InvalidSetting, Views, scan_strong_view
-from ...core.augmentation import random_flip
+from ...core import Augments, Data, Encoder, InvalidSetting, Views
+from ..views import Augmentation, random_flip, scan_strong_view
 from .sample import View
 
 ViewName = Literal["auto", "none", "encoder", "strong"]

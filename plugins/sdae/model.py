@@ -11,11 +11,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, Run, Size, Standardise, embed, random_affine, setting
+from ...core import Data, Encoder, Run, Size, Standardise, embed, setting
 from ...core.engine import Batch, Updater, make_optimizer
 from ...core.engine.extensions import LearningRate, cosine, steps
 from ...core.engine.trigger import When
-from ...core.length import affordable_steps
+from ...core.toolbox.length import affordable_steps
+from ..views import random_affine
 from .noise import mask
 
 INIT_SAMPLES = 4096  # enough to know a layer's scale

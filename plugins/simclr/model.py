@@ -22,11 +22,11 @@ from ...core import (
     evaluating,
     setting,
 )
-from ...core.augmentation import random_view
+from ...core.contract.registry import installed
 from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.extensions import LearningRate, cosine
-from ...core.length import affordable_steps
-from ...core.registry import installed
+from ...core.toolbox.length import affordable_steps
+from ..views import random_view
 from .loss import nt_xent
 
 SIDE = 32  # pixels at which a small network on a CPU looks at photographs

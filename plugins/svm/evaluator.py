@@ -14,7 +14,7 @@ from sklearn.pipeline import Pipeline
 
 from ...core import Classifies, Evaluator, InvalidSetting, Result, Score, setting
 from ...core.errors import unknown
-from ...core.results import write_table
+from ...core.run.results import write_table
 from . import head as heads
 from .figure import write_confusion
 from .protocol import Missing, Task, draw, pose, seed_for

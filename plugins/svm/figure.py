@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from ...core.figure import INK, write_figure
+from ...core.toolbox.figure import INK, write_figure
 
 ACCENT = "#3f74d1"
 TICKS, ANNOTATED = 40, 400  # labels on an axis, and cells that show their number

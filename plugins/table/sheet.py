@@ -15,7 +15,7 @@ from typing import IO
 import numpy as np
 
 from ...core import InvalidData
-from ...core.scaling import ROUNDING, alike, lost_digits
+from ...core.data.scaling import ROUNDING, alike, lost_digits
 from ...core.words import counted
 from .number import MISSING, PLAIN, Notation, readings
 

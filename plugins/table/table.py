@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparation, Truth, setting, truth_of
+from ...core.data.scaling import measure
+from ...core.data.training_range import compare
 from ...core.errors import unknown
-from ...core.scaling import measure
-from ...core.training_range import compare
 from ...core.words import counted
 from . import column, encoding, number
 from .column import EMPTY, ROWS, Columns

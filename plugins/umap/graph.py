@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from ...core.neighbour import nearest
+from ...core.toolbox.neighbour import nearest
 
 STEPS = 64  # of the bisection: more than float64 can tell
 FLOOR = 1e-3  # least bandwidth, in mean distances

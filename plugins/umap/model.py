@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 
 from ...core import Data, Encoder, InvalidSetting, Run, Size, Standardise, embed, setting
+from ...core.contract.registry import installed
 from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
 from ...core.engine.extensions import LearningRate, cosine
-from ...core.length import affordable_steps
-from ...core.registry import installed
+from ...core.toolbox.length import affordable_steps
 from .edge import EdgeBatch, EdgeBatches
 from .graph import Graph, fuzzy_graph
 from .loss import cross_entropy, fit_curve

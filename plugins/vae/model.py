@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidSetting, Run, Size, Standardise, random_affine, setting
+from ...core import Data, Encoder, InvalidSetting, Run, Size, Standardise, setting
 from ...core.engine import Batch, Updater, make_optimizer, report
 from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cosine
-from ...core.length import affordable_steps
+from ...core.toolbox.length import affordable_steps
+from ..views import random_affine
 
 LOG_VARIANCE = (-14.0, 7.0)  # of the posterior: keeps strange samples' scores finite
 FIRST_LOG_VARIANCE = -4.0  # at the start: from the prior's variance the code often never comes into use

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from deepclust.core import Data, Place
-from deepclust.core.config import build
+from deepclust.core.contract.config import build
 from deepclust.plugins.images.folder import Images
 
 RNG = np.random.default_rng(0)

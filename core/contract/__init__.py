@@ -1,0 +1,1 @@
+"""What a plugin is: components, hooks, settings, interfaces, and the registry that finds them."""

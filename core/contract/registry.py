@@ -1,0 +1,249 @@
+"""Which components are there: finds plugins, keeps broken ones from harming others, looks names up."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, TypeVar
+
+import pluggy
+
+from ..errors import BrokenPlugin, unknown
+from . import config as configs
+from . import hooks
+from .component import KINDS, Component, Recipe
+
+T = TypeVar("T")
+Offered = TypeVar("Offered", "Entry", "RecipeEntry")
+GROUP = "deepclust"
+BLOCK = "DEEPCLUST_BLOCK"
+FAULTS = (Exception, SystemExit)  # a plugin may fail in any way; the rest must go on
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A component with where it comes from: the plugin (entry point), its distribution and version."""
+
+    kind: str
+    component: Component
+    plugin: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class RecipeEntry:
+    """A recipe with where it comes from."""
+
+    recipe: Recipe
+    plugin: str
+    distribution: str
+    version: str
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A plugin that could not be used, and why."""
+
+    plugin: str
+    distribution: str
+    reason: str
+
+
+class Registry:
+    """The components that the installed plugins offer, each plugin loaded on its own.
+
+    points: the entry points to load, by default those of the group ``deepclust``. A plugin whose
+    entry point or distribution is named in the environment variable ``DEEPCLUST_BLOCK`` (separated
+    by commas) is left out. A plugin that raises is kept in ``failures`` and offers nothing.
+    """
+
+    def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
+        self.failures: list[Failure] = []
+        self._entries: list[Entry] = []
+        self._recipes: list[RecipeEntry] = []
+        self._manager = pluggy.PluginManager(hooks.PROJECT)
+        self._manager.add_hookspecs(hooks)
+        blocked = {name.strip() for name in os.environ.get(BLOCK, "").split(",")}
+        found = entry_points(group=GROUP) if points is None else points
+        for point in sorted(found, key=lambda p: (p.name, _source(p))):
+            if point.name not in blocked and _source(point)[0] not in blocked:
+                self._load(point)
+
+    def _load(self, point: EntryPoint) -> None:
+        distribution, version = _source(point)
+        name = f"{distribution}:{point.name}"  # two distributions may name their entry points alike
+        try:
+            plugin = point.load()
+            try:
+                self._manager.register(plugin, name)
+                self._manager.check_pending()
+                offered = [
+                    Entry(kind, component, point.name, distribution, version)
+                    for kind in KINDS
+                    for component in self._offers(plugin, f"{kind}s", Component)
+                ]
+                recipes = [
+                    RecipeEntry(recipe, point.name, distribution, version)
+                    for recipe in self._offers(plugin, "recipes", Recipe)
+                ]
+            except BaseException:
+                if self._manager.get_name(plugin) == name:
+                    self._manager.unregister(plugin)
+                raise
+        except FAULTS as error:
+            self.failures.append(Failure(point.name, distribution, _reason(error)))
+        else:
+            self._entries += offered
+            self._recipes += recipes
+
+    def _offers(self, plugin: object, what: str, wanted: type[T]) -> list[T]:
+        caller = getattr(self._manager.hook, f"deepclust_{what}")
+        offers: list[T] = []
+        for impl in caller.get_hookimpls():
+            if impl.plugin is plugin:
+                offers += impl.function()
+        for offer in offers:
+            if not isinstance(offer, wanted):
+                raise TypeError(f"deepclust_{what} yields {offer!r}, which is not a {wanted.__name__}")
+        return offers
+
+    def entries(self, kind: str | None = None) -> list[Entry]:
+        """The components of one kind (or all), sorted by kind and name."""
+        chosen = [e for e in self._entries if kind in (None, e.kind)]
+        return sorted(chosen, key=lambda e: (KINDS.index(e.kind), e.component.name, e.plugin))
+
+    def find(self, kind: str, name: str) -> Entry:
+        """The one component of that kind and name.
+
+        Raises UnknownName with the nearest name, or BrokenPlugin where two plugins offer it.
+        """
+        entries = [e for e in self._entries if e.kind == kind and e.component.name == name]
+        if not entries:
+            advice = "`deepclust list` shows what is installed."
+            if self.failures:
+                broken = ", ".join(f.plugin for f in self.failures)
+                advice = f"Broken plugins: {broken}; `deepclust list` shows why."
+            raise unknown(kind, name, {e.component.name for e in self.entries(kind)}, advice)
+        return self._only(entries, f"{kind} '{name}' is offered by")
+
+    def recipes(self) -> list[RecipeEntry]:
+        """The recipes, sorted by name."""
+        return sorted(self._recipes, key=lambda e: (e.recipe.name, e.plugin))
+
+    def recipe(self, name: str) -> Recipe:
+        """The one recipe of that name.
+
+        Raises UnknownName with the nearest name, or BrokenPlugin where two plugins offer it.
+        """
+        found = [e for e in self._recipes if e.recipe.name == name]
+        if not found:
+            raise unknown("recipe", name, {e.recipe.name for e in self._recipes})
+        return self._only(found, f"recipe '{name}' is offered by").recipe
+
+    def reader(self, ending: str) -> Entry | None:
+        """The data set that reads paths of an ending (``"/"`` for folders), None where none does.
+
+        Raises BrokenPlugin where two plugins offer one.
+        """
+        entries = [e for e in self.entries("dataset") if ending in e.component.reads]
+        return self._only(entries, f"'{ending}' is read by") if entries else None
+
+    def _only(self, entries: list[Offered], what: str) -> Offered:
+        if len(entries) > 1:
+            who = " and ".join(f"plugin '{e.plugin}' ({e.distribution} {e.version})" for e in entries)
+            plugins: list[str] = [e.plugin for e in entries]
+            distributions: list[str] = [e.distribution for e in entries]
+            choices = plugins if len({*plugins}) == len(plugins) else distributions
+            ways = " or ".join(f"{BLOCK}={choice}" for choice in dict.fromkeys(choices))
+            raise BrokenPlugin(f"{what} {who}; leave one out by setting {ways}")
+        return entries[0]
+
+    def load(self, kind: str, name: str) -> type[Any]:
+        """The class behind a component, imported now.
+
+        Raises UnknownName or BrokenPlugin, the latter also where the import fails or what it
+        brings is not of the kind.
+        """
+        from . import interfaces
+
+        entry = self.find(kind, name)
+        module, _, attribute = entry.component.target.partition(":")
+        try:
+            loaded = getattr(import_module(module), attribute)
+        except FAULTS as error:
+            raise BrokenPlugin(
+                f"{kind} '{name}' of plugin '{entry.plugin}' ({entry.distribution} {entry.version}) "
+                f"cannot be imported: {_reason(error)}"
+            ) from error
+        wanted = getattr(interfaces, kind.capitalize())
+        if not (isinstance(loaded, type) and issubclass(loaded, wanted)):
+            raise BrokenPlugin(
+                f"{kind} '{name}' of plugin '{entry.plugin}': {entry.component.target} "
+                f"is not a subclass of deepclust.core.{wanted.__name__}"
+            )
+        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
+        if not hasattr(loaded, "Config"):
+            missing.insert(0, "Config")
+        if missing:
+            raise BrokenPlugin(
+                f"{kind} '{name}' of plugin '{entry.plugin}': {entry.component.target} "
+                f"lacks {', '.join(missing)}"
+            )
+        return loaded
+
+    def make(self, kind: str, name: str, *arguments: Any, settings: Mapping[str, Any], part: str = "") -> Any:
+        """A component with its config from ``settings`` and then ``arguments``.
+
+        part: the name that the settings go by, for messages; by default the component's.
+        Raises UnknownName, BrokenPlugin, or InvalidSetting for settings that it does not have.
+        """
+        cls = self.load(kind, name)
+        return cls(configs.build(cls.Config, settings, part or name), *arguments)
+
+    def add_commands(self, cli: Any) -> None:
+        """Let each plugin add commands to the click group.
+
+        One that raises becomes a failure, and so does one that would replace a command; the first stays.
+        """
+        impls = self._manager.hook.deepclust_add_commands.get_hookimpls()
+        for impl in sorted(
+            impls, key=lambda impl: not impl.plugin_name.startswith(f"{GROUP}:")
+        ):  # ours first
+            distribution, _, plugin = impl.plugin_name.partition(":")
+            before = dict(cli.commands)
+            try:
+                impl.function(cli)
+            except FAULTS as error:
+                self.failures.append(Failure(plugin, distribution, _reason(error)))
+            for name in [n for n in before if cli.commands.get(n) is not before[n]]:
+                cli.commands[name] = before[name]
+                reason = f"there is a command '{name}' already, which it must not replace"
+                self.failures.append(Failure(plugin, distribution, reason))
+
+    @property
+    def hook(self) -> Any:
+        """The hook callers, for the hooks that act instead of offering."""
+        return self._manager.hook
+
+
+def _reason(error: BaseException) -> str:
+    """An error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def _source(point: EntryPoint) -> tuple[str, str]:
+    """Name and version of the distribution that an entry point belongs to."""
+    if point.dist is None:
+        return ("unknown", "?")
+    return (point.dist.name, point.dist.version)
+
+
+@cache
+def installed() -> Registry:
+    """The registry of this process: every plugin that is installed and not blocked."""
+    return Registry()

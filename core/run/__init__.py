@@ -1,0 +1,1 @@
+"""A run: from a request to a folder with labels, scores, a model."""

@@ -1,0 +1,237 @@
+"""A model that sorts tomorrow's data: encoder, clusterer and preparation in one file, and its use."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..console import progress
+from ..contract import config as configs
+from ..contract.interfaces import Clusterer, Encoder
+from ..contract.registry import Registry, installed
+from ..data.data import Data
+from ..data.preparation import Preparation
+from ..errors import BrokenPlugin, DeepclustError, InvalidData, InvalidSetting, OccupiedFolder, UnknownName
+from ..files import write_with
+from ..toolbox.inference import assign, distances, embed
+from .folder import RECORD, read_record
+from .results import Placed, placed
+
+WEIGHTS = "model.safetensors"
+HEADER = "deepclust"
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A trained pair, ready for new data.
+
+    centers: (K, D), what distances are measured to. record: names, settings, number of clusters and
+    versions, as plain JSON values.
+    """
+
+    encoder: Encoder
+    clusterer: Clusterer
+    centers: Tensor
+    preparation: Preparation
+    record: Mapping[str, Any]
+
+    @property
+    def n_clusters(self) -> int:
+        """K."""
+        return int(self.record["n_clusters"])
+
+    def embed(self, data: Data, *, quiet: bool = True) -> Tensor:
+        """Codes (N, D) of prepared data.
+
+        Raises InvalidData for codes that are not finite.
+        """
+        with progress("embedding", len(data), "samples", quiet=quiet, least_seconds=2) as advance:
+            z = embed(self.encoder, data, advance=advance)
+        check_codes(z, data.description)
+        return z
+
+    def predict(self, data: Data, *, quiet: bool = True) -> tuple[Tensor, Placed]:
+        """Codes (N, D) of prepared data, and where the samples belong; raises as ``embed`` does."""
+        z = self.embed(data, quiet=quiet)
+        assignment = assign(self.clusterer, z)
+        return z, placed(assignment, distances(z, assignment.labels, self.centers))
+
+    def save(self, path: Path) -> None:
+        """Write the weights with everything else in the header of one safetensors file.
+
+        Raises BrokenPlugin where a part keeps anything but tensors.
+        """
+        write_with(path, self.write)
+
+    def write(self, path: Path) -> None:
+        """As ``save``, without putting the file in its place in one go."""
+        from safetensors.torch import save_file
+
+        tensors = {"centers": self.centers.cpu().contiguous().clone()}
+        for part, model in (("encoder", self.encoder), ("clusterer", self.clusterer)):
+            for name, value in model.state_dict().items():
+                if not isinstance(value, Tensor):
+                    raise BrokenPlugin(
+                        f"{part} '{self.record[part]['name']}' has '{name}' in its state_dict, a "
+                        f"{type(value).__name__}; only tensors can be kept."
+                    )
+                tensors[f"{part}.{name}"] = value.detach().cpu().contiguous().clone()
+        record = {**self.record, "preparation": self.preparation.record()}
+        save_file(tensors, path, metadata={HEADER: json.dumps(record)})
+
+    def other_versions(self, registry: Registry | None = None) -> list[str]:
+        """What is another version now than it was made with: deepclust, and the parts' plugins."""
+        registry = registry or installed()
+        versions = self.record.get("versions", {})
+        pairs = {}
+        if then := versions.get("deepclust"):
+            pairs[f"deepclust {then}"] = f"deepclust {version('deepclust')}"
+        for kind in ("encoder", "clusterer"):
+            name = self.record[kind]["name"]
+            entry = registry.find(kind, name)
+            if then := versions.get("plugins", {}).get(name):
+                pairs[then] = f"{entry.distribution} {entry.version}"
+        return [f"{then}, now {now}" for then, now in pairs.items() if then != now]
+
+
+def load(path: Path, device: torch.device, registry: Registry | None = None) -> Bundle:
+    """The model of a run's folder, or of a .safetensors file of one.
+
+    Raises DeepclustError where there is none or it is broken, UnknownName where a plugin that it
+    was made with is not installed, BrokenPlugin where one has other settings or weights now.
+    """
+    registry = registry or installed()
+    record, tensors = _read(_file_of(path), device)
+    try:
+        preparation = Preparation.from_record(record.pop("preparation"))
+    except TypeError as error:
+        raise DeepclustError(f"'{path}' was written by another version of deepclust: {error}.") from error
+
+    def make(kind: str, argument: Any) -> Any:
+        name, settings = record[kind]["name"], record[kind]["settings"]
+        made_with = record.get("versions", {}).get("plugins", {}).get(name, "another version")
+        try:
+            cls = registry.load(kind, name)
+        except UnknownName as error:
+            raise UnknownName(f"'{path}' was made with {kind} '{name}' of {made_with}: {error}") from error
+        try:
+            config = configs.build(cls.Config, settings, kind)
+        except (UnknownName, InvalidSetting) as error:
+            raise BrokenPlugin(
+                f"'{path}' was made with {kind} '{name}' of {made_with}, whose settings are not those of "
+                f"the version that is installed: {error}"
+            ) from error
+        model = cls(config, argument).to(device)
+        try:
+            return _restore(model, kind, tensors).eval()
+        except RuntimeError as error:
+            raise BrokenPlugin(
+                f"{kind} '{name}' does not fit the weights in '{path}', which were made with {made_with}: "
+                f"{' '.join(str(error).split())}"
+            ) from error
+
+    return Bundle(
+        make("encoder", preparation.shape),
+        make("clusterer", record["n_clusters"]),
+        tensors["centers"],
+        preparation,
+        record,
+    )
+
+
+def _file_of(path: Path) -> Path:
+    """The model's file, from a finished run's folder or from itself."""
+    if not path.is_dir():
+        return path
+    try:
+        record = read_record(path)
+    except OccupiedFolder as error:
+        raise DeepclustError(f"'{path / RECORD}' is broken; name '{path / WEIGHTS}' instead.") from error
+    if record is None:
+        raise DeepclustError(f"'{path}' holds no run of deepclust ({RECORD} is not there).")
+    if record.get("status") != "finished":
+        again = shlex.join(["deepclust", *record.get("command", ["run"])])
+        raise DeepclustError(f"the run in '{path}' is not finished; give its command again: {again}")
+    return path / WEIGHTS
+
+
+def _read(file: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The header's record and the tensors, of which none is missing."""
+    from safetensors import SafetensorError, safe_open
+
+    if not file.exists():
+        raise DeepclustError(f"there is no model at '{file}'; name the folder of a finished run.")
+    try:
+        with safe_open(file, framework="pt", device=str(device)) as opened:
+            header = (opened.metadata() or {}).get(HEADER)
+            if header is None:
+                raise DeepclustError(f"'{file}' is no model that deepclust wrote.")
+            tensors = {name: opened.get_tensor(name) for name in opened.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise DeepclustError(
+            f"'{file}' is broken or no .safetensors file ({error}); name the folder of a finished run, "
+            f"or a .safetensors file that `deepclust export` wrote."
+        ) from error
+    try:
+        record = json.loads(header)
+        absent = {"preparation", "encoder", "clusterer", "n_clusters"} - set(record)
+    except (ValueError, TypeError) as error:
+        raise DeepclustError(f"the header of '{file}' is broken: {error}.") from error
+    if absent or "centers" not in tensors:
+        raise DeepclustError(
+            f"'{file}' lacks {', '.join(sorted(absent)) or 'centers'}; it is no whole model."
+        )
+    return record, tensors
+
+
+def _restore(model: Any, part: str, tensors: Mapping[str, Tensor]) -> Any:
+    """Load a part's tensors, also those whose shape or type only training knew.
+
+    Raises RuntimeError where one is missing or unknown.
+    """
+    state = {k.removeprefix(f"{part}."): v for k, v in tensors.items() if k.startswith(f"{part}.")}
+    for name, value in state.items():
+        owner, _, leaf = name.rpartition(".")
+        try:
+            module = model.get_submodule(owner)
+        except AttributeError:
+            continue  # load_state_dict says it
+        for known in (module._parameters, module._buffers):
+            there = known.get(leaf)
+            if leaf in known and (there is None or (there.shape, there.dtype) != (value.shape, value.dtype)):
+                empty = torch.empty_like(value)
+                is_parameter = known is module._parameters
+                known[leaf] = nn.Parameter(empty, empty.is_floating_point()) if is_parameter else empty
+    model.load_state_dict(state)
+    return model
+
+
+def check_codes(z: Tensor, of: str) -> None:
+    """Raise InvalidData for codes z (N, D) that are not finite, of what samples being in ``of``."""
+    bad = (~torch.isfinite(z)).any(dim=1)
+    if count := int(bad.sum()):
+        raise InvalidData(
+            f"{of}: the codes of {count:,} of {len(z):,} samples are not finite, first those of sample "
+            f"{int(bad.nonzero()[0]):,}; are the samples on the scale of the training?"
+        )
+
+
+def check_fits(bundle: Bundle, data: Data) -> Data:
+    """``data`` where the bundle's encoder takes them.
+
+    Raises InvalidData for data without samples, of another shape, or with values that are not finite.
+    """
+    if data.shape != bundle.preparation.shape:
+        bundle.preparation.check(data.shape, data.preparation.dtype, 0.0, data.description)
+    if len(data) == 0:
+        raise InvalidData(f"{data.description}: there are no samples.")
+    data.check_finite()
+    return data if data.prepared == bundle.preparation else data.prepared_as(bundle.preparation)

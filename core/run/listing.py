@@ -1,0 +1,112 @@
+"""What is installed, shown to people and to programs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from ..contract import config as configs
+from ..contract.registry import RecipeEntry, Registry
+from ..errors import DeepclustError
+from . import recipe as recipes
+
+
+def as_json(registry: Registry, kind: str | None) -> dict[str, Any]:
+    """The components of one kind (or all), and the plugins that could not be used, as plain values."""
+    return {
+        "components": [
+            {
+                "kind": e.kind,
+                "name": e.component.name,
+                "plugin": e.plugin,
+                "distribution": e.distribution,
+                "version": e.version,
+                "summary": e.component.summary,
+                "paper": e.component.paper,
+                "supervised": e.component.supervised,
+            }
+            for e in registry.entries(kind)
+        ],
+        "recipes": [
+            {
+                "name": e.recipe.name,
+                "plugin": e.plugin,
+                "distribution": e.distribution,
+                "version": e.version,
+                **_about(e),
+            }
+            for e in _recipes(registry, kind)
+        ],
+        "failures": [vars(f) for f in registry.failures],
+    }
+
+
+def show_components(registry: Registry, kind: str | None) -> None:
+    """Print them as a table."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    table = Table(box=None, header_style="bold")
+    for column in ("kind", "name", "plugin", "version"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("summary")
+    for e in registry.entries(kind):
+        summary = e.component.summary + (" (learns from labels)" if e.component.supervised else "")
+        plugin = e.plugin if e.plugin == e.distribution else f"{e.plugin} ({e.distribution})"
+        table.add_row(e.kind, e.component.name, plugin, e.version, summary)
+    for r in _recipes(registry, kind):
+        about = _about(r)
+        source = f" ({about['source']})" if about["source"] else ""
+        plugin = r.plugin if r.plugin == r.distribution else f"{r.plugin} ({r.distribution})"
+        table.add_row("recipe", r.recipe.name, plugin, r.version, about["summary"] + source)
+    console.print(table, highlight=False, markup=False)
+    for f in registry.failures:
+        console.print(
+            f"broken: plugin '{f.plugin}' ({f.distribution}): {f.reason}",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _recipes(registry: Registry, kind: str | None) -> list[RecipeEntry]:
+    return registry.recipes() if kind in (None, "recipe") else []
+
+
+def _about(entry: RecipeEntry) -> dict[str, str]:
+    """Summary and source of a recipe; a file that cannot be read says so in their place."""
+    try:
+        found = recipes.about(entry.recipe)
+    except DeepclustError as error:
+        return {"summary": str(error), "source": ""}
+    return {key: str(found.get(key, "")) for key in ("summary", "source")}
+
+
+def show_settings(registry: Registry, kind: str, name: str) -> None:
+    """Print a component's settings, presets and paper."""
+    from rich.console import Console
+    from rich.table import Table
+
+    entry = registry.find(kind, name)
+    cls = registry.load(kind, name)
+    part = {"encoder": "encoder", "clusterer": "clusterer", "dataset": "data"}.get(kind, name)
+    print(f"{name}: {kind} of plugin {entry.plugin} ({entry.distribution} {entry.version})")
+    print(entry.component.summary)
+    if entry.component.paper:
+        print(f"Paper: {entry.component.paper}")
+    if entry.component.supervised:
+        print("It learns from labels.")
+    settings = configs.describe(cls.Config)
+    if not settings:
+        print("It has no settings.")
+        return
+    table = Table(box=None, header_style="bold")
+    for column in (f"setting (-s {part}.KEY=VALUE)", "type", "default", "help"):
+        table.add_column(column, overflow="fold")
+    for s in settings:
+        default = ",".join(map(str, s.default)) if isinstance(s.default, tuple) else str(s.default)
+        table.add_row(s.name, s.type, default if s.default is not None else "none", s.help)
+    Console(width=None if sys.stdout.isatty() else 120).print(table, highlight=False, markup=False)
+    for preset, values in configs.presets(cls.Config).items():
+        shown = ", ".join(f"{k}={v}" for k, v in values.items()) or "the defaults"
+        print(f"preset {preset} (-s {part}.preset={preset}): {shown}")

@@ -1,0 +1,380 @@
+"""A run from beginning to end: load, encoder.fit, clusterer.fit, evaluate, write."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..console import phase
+from ..contract.interfaces import Clusterer, Encoder, Place
+from ..contract.registry import Registry, installed
+from ..data.data import Data
+from ..data.scaling import scaled
+from ..engine import checkpoint
+from ..errors import InvalidData
+from ..files import write_json
+from ..words import counted
+from . import checkup, count, rehearsal, results
+from . import device as devices
+from . import folder as folders
+from . import scores as scored
+from .bundle import WEIGHTS, Bundle
+from .choice import choose, stand_in
+from .evaluation import Trained, evaluate, protocol, write_results
+from .memory import enough
+from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
+from .run import Notice, Run, gather_notices
+from .spent import Spent
+
+FEWER = "take fewer or smaller samples, or a machine with more memory."
+LESS_MEMORY = (
+    "what was trained is kept: free memory and give the same command again, which goes on there, or take "
+    "fewer or smaller samples or a smaller network, in another --out."
+)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to: its folder, its scores, and whether it stood there finished already."""
+
+    folder: Path
+    scores: dict[str, Any]
+    was_finished: bool = False
+
+
+def run(
+    request: Request,
+    place: Place,
+    out: Path | None = None,
+    *,
+    data: Data | None = None,
+    encoder_folder: Path | None = None,
+    check: Callable[[Data], None] | None = None,
+    overwrite: bool = False,
+    quiet: bool = False,
+    snapshot_seconds: float = 30.0,
+    registry: Registry | None = None,
+) -> Outcome:
+    """Carry a request out in ``out`` (by default a folder named after it), or go on where it stopped.
+
+    data: the samples, where they are there already; the request's data is then their name.
+    encoder_folder: where the encoder's stages are kept, for runs that share one; by default in the run.
+    check: looks at the data before anything is written, and may raise.
+    Raises DeepclustError, before anything is written, for whatever is wrong with the request.
+    """
+    registry = registry or installed()
+    device = devices.choose_device(request.device)
+    given = data is not None
+    plan = resolve(stand_in(request), registry, given=given)
+    evaluators = {e.entry.component.name: e.cls(e.config) for e in plan.evaluators}
+
+    def say(text: str) -> None:
+        if not quiet:
+            print(text, file=sys.stderr)
+
+    data = load_data(plan, place, data)
+    choice = choose(request, data, registry)
+    request = choice.fill(request)
+    plan = resolve(request, registry, given=given, data=data)
+    asked = clusters_of(plan)
+    fewest = check_data(data, asked)
+    if check is not None:
+        check(data)
+    folder = out or Path("runs") / _default_name(plan, asked)
+    precision = devices.choose_precision(request.precision, device)
+    record = {
+        **record_of(plan, data, asked, device, precision),
+        "said": [line for line in (*data.said, _found_out(plan, asked), choice.why) if line],
+    }
+    devices.prepare(device)
+    work = Run(
+        folder, request.seed, device, precision, request.epochs_scale, snapshot_seconds,
+        quiet, registry=registry,
+    )  # fmt: skip
+    encoder = _make_encoder(plan, data, work)
+    check_made(plan, encoder)
+    encoder.check(_training(plan, data))
+    plan.clusterer.cls(plan.clusterer.config, fewest).check(encoder, data.seal())
+    with folders.locked(folder):
+        earlier = folders.prepare(folder, record, overwrite=overwrite)
+        if earlier is not None and earlier.get("status") == "finished":
+            with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
+                scores = scored.read(folder / scored.SCORES)
+                return Outcome(folder, scores, was_finished=True)
+        shown = f"{asked} clusters" if isinstance(asked, int) else f"{asked[0]} to {asked[1]} clusters"
+        supervised = plan.encoder.entry.component.supervised
+        say(f"{data.description}, {shown}, on {devices.describe(device)}, {precision}")
+        if supervised:
+            say(f"  encoder '{request.encoder}' learns from the labels of the samples it is trained on")
+        for line in record["said"]:
+            say(f"  {line}")
+        if data.skipped:
+            say(f"  {counted(len(data.skipped), 'file')} could not be read: see '{folder / results.SKIPPED}'")
+        say(f"  going on in '{folder}'" if earlier else f"  writing to '{folder}'")
+        try:
+            if encoder_folder is not None:
+                _share(folder / "encoder", encoder_folder)
+            data = data.to(device)
+            work = _time(plan, data, asked, evaluators, record, earlier, work)
+            spent = Spent(folder)
+            try:
+                with enough(f"the run in '{folder}'", lambda: LESS_MEMORY):
+                    n_clusters, scores = _carry_out(
+                        plan, encoder, data, asked, evaluators, record, work, spent
+                    )
+            finally:
+                spent.end()
+            scores["resumed"] = earlier is not None
+            write_json(folder / scored.SCORES, scores)
+            last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
+            record["said"] += work.remarks
+            write_json(folder / folders.RECORD, {**record, "status": "finished", **last})
+            spent.remove()
+        except OSError as error:
+            raise folders.cannot_write(folder, error) from error
+    return Outcome(folder, scores)
+
+
+def load_data(plan: Plan, place: Place, data: Data | None = None) -> Data:
+    """The samples, by default of the data set that ``plan`` names; scaled where they leave that open."""
+    with phase("reading the data"), enough("reading the data", lambda: FEWER, InvalidData):
+        if data is None:
+            assert plan.data is not None
+            data = plan.data.cls(plan.data.config).load(place)
+        return data if data.prepared is not None else scaled(data)
+
+
+def _make_encoder(plan: Plan, data: Data, work: Run) -> Encoder:
+    """The encoder as it begins; it may refuse the shape of the samples."""
+    checkpoint.seed_everything(work.child("encoder").seed_for("weights"))
+    encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape)
+    return encoder.to(work.device)
+
+
+def _training(plan: Plan, data: Data) -> Data:
+    """What the encoder is trained on: with labels where it learns from them, never with the test split."""
+    return replace(data, test=None) if plan.encoder.entry.component.supervised else data.seal()
+
+
+def _time(
+    plan: Plan,
+    data: Data,
+    asked: int | tuple[int, int],
+    evaluators: Mapping[str, Any],
+    record: dict[str, Any],
+    earlier: Mapping[str, Any] | None,
+    work: Run,
+) -> Run:
+    """The run with its timetable, which is said, and at the scale that fits ``minutes``.
+
+    The scale is kept in ``record``. A run that goes on has no timetable, and the scale of its beginning.
+    """
+    minutes, table = plan.request.minutes, None
+    kept = (earlier or {}).get("epochs_scale")
+    begun = any(work.folder.glob(f"*/*/{checkpoint.SNAPSHOT_NAME}"))
+    if kept is None and not begun and not (work.quiet and minutes is None):
+        with phase("measuring how long it will take"):
+            table = rehearsal.rehearse(
+                lambda: _make_encoder(plan, data, work), (plan.clusterer.cls, plan.clusterer.config),
+                asked if isinstance(asked, int) else asked[0], evaluators, data, work,
+                supervised=plan.encoder.entry.component.supervised,
+            )  # fmt: skip
+    scale = work.epochs_scale
+    if minutes is not None:
+        if table is not None:
+            table = table.fit(minutes)
+            kept = table.scale
+        if kept is None:
+            work.child("encoder").notice(
+                f"--minutes {minutes:g} changed nothing, as it could not be measured how long steps take."
+            )
+        scale = record["epochs_scale"] = kept or scale
+        write_json(work.folder / folders.RECORD, record)
+    if not work.quiet:
+        for line in rehearsal.lines(table, minutes, scale, counted=not isinstance(asked, int)):
+            print(f"  {line}", file=sys.stderr)
+    return replace(work, epochs_scale=scale, timetable=table)
+
+
+def _carry_out(
+    plan: Plan,
+    encoder: Encoder,
+    data: Data,
+    asked: int | tuple[int, int],
+    evaluators: Mapping[str, Any],
+    record: Mapping[str, Any],
+    work: Run,
+    spent: Spent,
+) -> tuple[int, dict[str, Any]]:
+    spent.begin("encoder")
+    supervised = plan.encoder.entry.component.supervised
+    hidden = data.seal()
+
+    run_encoder = work.child("encoder")
+    with phase("training the encoder"):
+        encoder.fit(_training(plan, data), run_encoder)
+        ill, codes = checkup.look_at_codes(encoder, hidden, plan.request.encoder, work.autocast)
+        run_encoder.say(ill)
+
+    if not isinstance(asked, int):
+        spent.begin("number of clusters")
+    n_clusters = asked if isinstance(asked, int) else count.settle(encoder, hidden, *asked, work)
+
+    spent.begin("clusterer")
+    run_clusterer = work.child("clusterer")
+    before = checkup.effective_clusters(codes, n_clusters, run_clusterer.seed_for("checkup"))
+    checkpoint.seed_everything(run_clusterer.seed_for("weights"))
+    clusterer: Clusterer = plan.clusterer.cls(plan.clusterer.config, n_clusters).to(work.device)
+    with phase("clustering the codes"):
+        clusterer.fit(encoder, hidden, run_clusterer)
+
+    spent.begin("results")
+    with phase("writing the results"):
+        trained = Trained(encoder, clusterer, work, {**record, "n_clusters": n_clusters})
+        result, centers = trained.place(data)
+        if data.test is not None:
+            result = replace(result, test=trained.place(data.test, centers)[0])
+        write_results(result, data)
+        kept = {
+            "encoder": plan.encoder.record(),
+            "clusterer": plan.clusterer.record(),
+            "n_clusters": n_clusters,
+            "versions": record["versions"],
+        }
+        Bundle(encoder, clusterer, centers, data.preparation, kept).save(work.folder / WEIGHTS)
+        run_clusterer.say(
+            checkup.look_at_clusters(
+                result.labels, n_clusters, before, any(f.ill for f in ill), plan.request.clusterer
+            )
+        )
+    notices = [Notice(text) for text in data.remarks()]
+    notices += [notice for part in (run_encoder, run_clusterer) for notice in gather_notices(part.folder)]
+    texts = list(dict.fromkeys(notice.text for notice in notices))
+    first: dict[str, Any] = {
+        "protocol": protocol(data, supervised=supervised, seed=work.seed, notices=texts),
+        "health": scored.health(dict.fromkeys(notice.text for notice in notices if notice.ill)),
+    }
+    if clusterer.unsupervised_loss is not None:
+        first["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}
+    scores = evaluate(result, evaluators, first)
+    spent.end()
+    taken = {part: round(seconds, 3) for part, seconds in spent.seconds.items()}
+    scores["seconds"] = {part: taken[part] for part in ("encoder", "clusterer", "results")}
+    if work.timetable is not None:
+        estimated = work.timetable.seconds()
+        scores["seconds"]["estimated"] = {part: round(seconds, 3) for part, seconds in estimated.items()}
+    if not isinstance(asked, int):
+        scores["seconds"]["number of clusters"] = taken["number of clusters"]
+    return n_clusters, scores
+
+
+def clusters_of(plan: Plan) -> int | tuple[int, int]:
+    """How many clusters are asked for, or the fewest and the most to try; by default the data set's."""
+    asked: int | tuple[int, int] | None = plan.clusters
+    if asked is None and plan.data is not None:
+        asked = plan.data.cls.n_clusters
+    return AUTO_CLUSTERS if asked is None else asked
+
+
+def check_data(data: Data, asked: int | tuple[int, int]) -> int:
+    """The fewest clusters that are asked for.
+
+    Raises InvalidData where ``data`` cannot have them, or are too few to find out how many there are.
+    """
+    fewest = asked if isinstance(asked, int) else asked[0]
+    data.check(fewest)
+    if not isinstance(asked, int):
+        count.check_samples(len(data), *asked)
+    return fewest
+
+
+def _found_out(plan: Plan, asked: int | tuple[int, int]) -> str:
+    """The line for those who did not say how many clusters; empty where it is known."""
+    if plan.clusters is not None or isinstance(asked, int):
+        return ""
+    return f"how many clusters was not said: {asked[0]} to {asked[1]} are tried (--clusters to say it)"
+
+
+def _default_name(plan: Plan, asked: int | tuple[int, int]) -> str:
+    request = plan.request
+    name = Path(request.data).stem or "data"
+    clusters = str(asked) if isinstance(asked, int) else f"auto{asked[0]}-{asked[1]}"
+    return f"{name}-{request.encoder}-{request.clusterer}-k{clusters}-seed{request.seed}"
+
+
+def _share(link: Path, folder: Path) -> None:
+    """Let the run's folder ``link`` be ``folder``, which other runs use too."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if not link.exists():
+        link.symlink_to(os.path.relpath(folder, link.parent), target_is_directory=True)
+
+
+def record_of(
+    plan: Plan, data: Data, asked: int | tuple[int, int], device: torch.device, precision: str
+) -> dict[str, Any]:
+    """What run.json holds while the run goes on."""
+    request = plan.request
+    chosen = [c for c in (plan.data, plan.encoder, plan.clusterer, *plan.evaluators) if c is not None]
+    return {
+        "status": "running",
+        "request": {
+            "encoder": plan.encoder.record(),
+            "clusterer": plan.clusterer.record(),
+            "evaluators": [c.record() for c in plan.evaluators],
+            "clusters": asked if isinstance(asked, int) else f"auto:{asked[0]}-{asked[1]}",
+            "seed": request.seed,
+            "device": device.type,
+            "precision": precision,
+            "epochs_scale": request.epochs_scale,
+            **({} if request.minutes is None else {"minutes": request.minutes}),
+        },
+        "data": {
+            **(plan.data.record() if plan.data is not None else {"name": request.data}),
+            "description": data.description,
+            "samples": len(data),
+            "shape": list(data.shape),
+            "type": str(data.x.dtype).removeprefix("torch."),
+            "fingerprint": data.fingerprint(),
+            **({} if data.test is None else {"test": _test_record(data.test)}),
+        },
+        "preparation": data.preparation.record(),
+        "versions": {
+            "deepclust": version("deepclust"),
+            "plugins": {c.entry.component.name: f"{c.entry.distribution} {c.entry.version}" for c in chosen},
+            "torch": torch.__version__,
+            "numpy": np.__version__,
+            "python": platform.python_version(),
+        },
+        "machine": {
+            "device": devices.describe(device),
+            "platform": platform.platform(),
+            "threads": torch.get_num_threads(),
+        },
+        "command": sys.argv[1:],
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _test_record(test: Data) -> dict[str, Any]:
+    return {"description": test.description, "samples": len(test), "fingerprint": test.fingerprint()}
+
+
+def _peak_memory() -> int | None:
+    """The largest resident memory of this process so far, in bytes; None where it is not known."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024

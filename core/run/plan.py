@@ -1,0 +1,281 @@
+"""Which experiment was asked for: names and settings resolved to classes and configs."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..contract import config as configs
+from ..contract.registry import Entry, Registry
+from ..errors import DeepclustError, ImpossiblePair, InvalidData, InvalidSetting, unknown
+from ..words import counted
+from .scores import RESERVED
+
+if TYPE_CHECKING:
+    from ..contract.interfaces import Encoder
+    from ..data.data import Data
+
+Precision = Literal["auto", "float32", "bf16"]
+AUTO_CLUSTERS = (2, 30)  # what --clusters auto tries
+DATA_OPTIONS = {"image_size": "--image-size", "labels": "--labels"}  # settings with an option of their own
+AUTO = "auto"  # the name of an encoder or clusterer that the data choose
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What stands outside the parts: the names, and how to run."""
+
+    encoder: str = AUTO
+    clusterer: str = AUTO
+    data: str = "digits"
+    evaluators: tuple[str, ...] = ("clustering", "report")
+    clusters: int | str | None = None  # "auto" or "auto:2-30" to let the data say
+    seed: int = 0
+    device: str = "auto"
+    precision: Precision = "auto"
+    epochs_scale: float = 1.0
+    minutes: float | None = None  # that the whole may take: lengths are scaled to it
+
+
+@dataclass(frozen=True)
+class Request(Choices):
+    """An experiment as a user asks for it.
+
+    settings: by part, which is encoder, clusterer, data or an evaluator's name.
+    """
+
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """One component of a plan: where it comes from, its class and its config."""
+
+    entry: Entry
+    cls: type[Any]
+    config: Any
+
+    def record(self) -> dict[str, Any]:
+        """Name and settings as plain values."""
+        return {"name": self.entry.component.name, "settings": configs.to_dict(self.config)}
+
+
+@dataclass(frozen=True)
+class Plan:
+    """An experiment whose names and settings are known to be right.
+
+    data: None where the samples were given. clusters: how many, or the fewest and the most to try;
+    None where the data set says it.
+    """
+
+    request: Request
+    data: Chosen | None
+    encoder: Chosen
+    clusterer: Chosen
+    evaluators: tuple[Chosen, ...]
+    clusters: int | tuple[int, int] | None
+
+
+def resolve(request: Request, registry: Registry, *, given: bool = False, data: Data | None = None) -> Plan:
+    """Find the classes, build the configs, and check that the pair can work.
+
+    given: the samples are there already, so no data set is looked up. data: the samples, where they are
+    known: a component's own defaults may depend on them.
+    Raises UnknownName, InvalidSetting, BrokenPlugin or ImpossiblePair.
+    """
+    if not (math.isfinite(request.epochs_scale) and request.epochs_scale > 0):
+        raise InvalidSetting(f"epochs-scale is {request.epochs_scale}, but it must be above 0.")
+    if request.minutes is not None:
+        if not (math.isfinite(request.minutes) and request.minutes > 0):
+            raise InvalidSetting(f"minutes is {request.minutes:g}, but it must be above 0.")
+        if request.epochs_scale != 1:
+            raise InvalidSetting(
+                f"--minutes {request.minutes:g} and --epochs-scale {request.epochs_scale:g} both say how "
+                "long training goes; give one of them."
+            )
+    if not 0 <= request.seed < 2**63:
+        raise InvalidSetting(f"the seed is {request.seed}, but it must be from 0 to 2^63 - 1.")
+    clusters = parse_clusters(request.clusters)
+    parts = ["data", "encoder", "clusterer", *request.evaluators]
+    for part in request.settings:
+        if part not in parts:
+            raise unknown("part with settings", part, parts)
+    if taken := next((name for name in request.evaluators if name in RESERVED), None):
+        raise InvalidSetting(
+            f"no evaluator can be called '{taken}': scores.json keeps that name for the run."
+        )
+
+    def choose(part: str, kind: str, name: str, **more: Any) -> Chosen:
+        entry = registry.find(kind, name)
+        cls = registry.load(kind, name)
+        values = {**request.settings.get(part, {}), **more}
+        if part == "data":
+            _check_options(cls.Config, values, request.data, name)
+        if data is not None and part in ("encoder", "clusterer"):
+            values = {**data_defaults(cls, values, data), **values}
+        config = configs.build(cls.Config, values, part)
+        for needed_kind, needed in configs.named_components(config):
+            registry.load(needed_kind, needed)
+        return Chosen(entry, cls, config)
+
+    plan = Plan(
+        request,
+        data=None if given else choose_data(request.data, registry, choose),
+        encoder=choose("encoder", "encoder", request.encoder),
+        clusterer=choose("clusterer", "clusterer", request.clusterer),
+        evaluators=tuple(choose(name, "evaluator", name) for name in request.evaluators),
+        clusters=clusters,
+    )
+    check_pair(plan, registry)
+    return plan
+
+
+def data_defaults(cls: type[Any], settings: Mapping[str, Any], data: Data) -> Mapping[str, Any]:
+    """The defaults that a component class gives for such data, unless a preset is named, which says all."""
+    if "preset" in settings:
+        return {}
+    found: Mapping[str, Any] = cls.defaults(data.shape, len(data))
+    # settings of a part are for the part that was the default
+    return {k: v for k, v in found.items() if k.removesuffix("_settings") not in settings}
+
+
+def parse_clusters(asked: int | str | None) -> int | tuple[int, int] | None:
+    """How many clusters, or the fewest and the most to try for ``auto`` and ``auto:2-30``.
+
+    Raises InvalidSetting for anything else.
+    """
+    if asked is None:
+        return None
+    found = re.fullmatch(r"auto(?::(\d+)-(\d+))?", str(asked))
+    if found:
+        low, high = map(int, found.groups()) if found[1] else AUTO_CLUSTERS
+        if not 2 <= low < high:
+            raise InvalidSetting(f"'{asked}' is no range of clusters; say it as auto:2-30.")
+        return low, high
+    try:
+        count = int(asked)
+    except ValueError:
+        raise InvalidSetting(
+            f"'{asked}' clusters were asked for; give a number, auto, or a range such as auto:2-30."
+        ) from None
+    if count < 2:
+        raise InvalidSetting(
+            f"{counted(count, 'cluster')} {'was' if count == 1 else 'were'} asked for: 2 or more are needed."
+        )
+    return count
+
+
+def choose_data(asked: str, registry: Registry, choose: Callable[..., Chosen]) -> Chosen:
+    """The data set of that name, or the one that reads what stands at that path.
+
+    Raises UnknownName for neither, DeepclustError for a path that nothing reads.
+    """
+    if not asked.strip():
+        raise InvalidSetting("--data is empty; name a data set, a file or a folder, . for this one.")
+    entries = registry.entries("dataset")
+    names = [e.component.name for e in entries if not e.component.reads]
+    if asked in names:
+        return choose("data", "dataset", asked)
+    path = Path(os.path.expanduser(asked))  # as it is where there is no such user
+    readable = sorted({r for e in entries for r in e.component.reads if r != "/"})
+    readable += ["a folder of images"] if registry.reader("/") else []
+    if os.path.exists(path):
+        entry = registry.reader("/" if path.is_dir() else path.suffix.lower())
+        if entry is None:
+            raise InvalidData(
+                f"nothing installed reads '{asked}', a {'folder' if path.is_dir() else 'file'}; "
+                f"what can be read: {', '.join(readable)}."
+            )
+        return choose("data", "dataset", entry.component.name, path=str(path.resolve()))
+    if path.suffix or len(path.parts) > 1:
+        raise DeepclustError(
+            f"the data path '{asked}' does not exist (looked in '{Path.cwd()}'); give one of "
+            f"{', '.join(readable)}, or the name of a data set from `deepclust list dataset`."
+        )
+    raise unknown("data set or path", asked, names)
+
+
+def _check_options(config: type[Any], settings: Mapping[str, Any], asked: str, name: str) -> None:
+    """Raise InvalidSetting for an option of the command line that the data set knows nothing of."""
+    known = [s.name for s in configs.describe(config)]
+    for key, option in DATA_OPTIONS.items():
+        if key in settings and key not in known:
+            raise InvalidSetting(
+                f"{option} (data.{key}) has no effect on '{asked}', which the data set '{name}' reads; leave "
+                f"it out. The settings of these data are {', '.join(known) or 'none'}."
+            )
+
+
+def check_pair(plan: Plan, registry: Registry) -> None:
+    """Raise ImpossiblePair where the clusterer needs an ability that the encoder has not."""
+    from ..contract.interfaces import has_ability
+
+    needs = plan.clusterer.cls.needs
+    missing = [a for a in needs if not has_ability(plan.encoder.cls, a)]
+    if not missing:
+        return
+    able: list[str] = []
+    for entry in registry.entries("encoder"):
+        try:
+            cls = registry.load("encoder", entry.component.name)
+        except DeepclustError:
+            continue  # a broken plugin is no alternative
+        if all(has_ability(cls, a) for a in needs):
+            able.append(entry.component.name)
+    raise ImpossiblePair(
+        f"{_lacking(plan, missing)}. Encoders that have it: {', '.join(able) or 'none is installed'}."
+    )
+
+
+def check_made(plan: Plan, encoder: Encoder) -> None:
+    """As ``check_pair``, of the encoder as its settings made it: they may decide on an ability."""
+    missing = [a for a in plan.clusterer.cls.needs if not isinstance(encoder, a)]
+    if missing:
+        raise ImpossiblePair(
+            f"{_lacking(plan, missing)} with these settings; see `deepclust info {plan.request.encoder}`."
+        )
+
+
+def _lacking(plan: Plan, missing: list[type[Any]]) -> str:
+    """The beginning of a sentence: which abilities the clusterer needs and the encoder has not."""
+    from ..contract.interfaces import ABILITIES
+
+    return (
+        f"clusterer '{plan.request.clusterer}' needs an encoder with "
+        f"{', '.join(ABILITIES.get(a, a.__name__) for a in missing)}, "
+        f"which encoder '{plan.request.encoder}' has not"
+    )
+
+
+def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Request:
+    """A Request from a configuration file's tables and the command line's values, which win.
+
+    The file's table ``run`` holds what stands outside the parts: encoder, clusterer, data,
+    evaluators, clusters, seed, device, precision, epochs_scale, minutes; each other table is a part.
+
+    Raises UnknownName or InvalidSetting.
+    """
+    check_tables(tables)
+    in_file = tables.get("run", {})
+    given = {k: v for k, v in overrides.items() if v is not None and k != "settings"}
+    chosen = configs.build(Choices, {**in_file, **given}, "run")
+    settings = {part: dict(table) for part, table in tables.items() if part != "run"}
+    for part, table in overrides.get("settings", {}).items():
+        settings.setdefault(part, {}).update(table)
+    return Request(**vars(chosen), settings=settings)
+
+
+def check_tables(tables: Mapping[str, Any], where: str = "the configuration file") -> None:
+    """Raise InvalidSetting where a value at the top of a file is no table."""
+    for part, table in tables.items():
+        if not isinstance(table, Mapping):
+            names = ", ".join(s.name for s in configs.describe(Choices))
+            raise InvalidSetting(
+                f"'{part}' is not a table in {where}; "
+                f"[run] takes {names}; [encoder], [clusterer] and [data] take settings."
+            )

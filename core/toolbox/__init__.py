@@ -1,0 +1,1 @@
+"""What several plugins need: neighbours, the referee of refinements, lengths, figures."""

@@ -1,0 +1,1 @@
+"""What encoders that learn from labels share."""

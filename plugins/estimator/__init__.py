@@ -1,0 +1,1 @@
+"""deepclust as an estimator of scikit-learn."""

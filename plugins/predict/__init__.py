@@ -1,0 +1,17 @@
+"""Labels of new samples, and folders of them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...core import hookimpl
+
+if TYPE_CHECKING:
+    import click
+
+
+@hookimpl
+def deepclust_add_commands(cli: click.Group) -> None:
+    from .command import predict
+
+    cli.add_command(predict)

@@ -1,0 +1,192 @@
+"""New data through a finished model: which cluster each sample belongs to, and the files that say so."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...core.console import phase
+from ...core.contract import config as configs
+from ...core.contract.interfaces import Place
+from ...core.contract.registry import Registry, installed
+from ...core.data.data import Data
+from ...core.errors import DeepclustError, unknown
+from ...core.files import check_new_file, replacing
+from ...core.run import bundle as bundles
+from ...core.run import results
+from ...core.run.bundle import Bundle
+from ...core.run.opening import open_model
+from ...core.run.plan import Chosen, choose_data
+from ...core.run.results import Placed
+from ...core.run.sorting import Sorting
+from ...core.words import counted
+
+NAMED = 3  # files that could not be read, where no table lists them
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of data: codes z (N, D), and where the samples belong."""
+
+    bundle: Bundle
+    data: Data
+    z: torch.Tensor
+    where: Placed
+
+
+def carry_out(
+    model: Path,
+    asked: str,
+    place: Place,
+    *,
+    settings: Mapping[str, Mapping[str, Any]] | None = None,
+    device: str = "auto",
+    labels: Path | None = None,
+    embedding: Path | None = None,
+    sorting: Sorting | None = None,
+    overwrite: bool = False,
+    registry: Registry | None = None,
+) -> Prediction:
+    """Predict the data ``asked`` for, a name or a path, and write what is named.
+
+    model: a run's folder, or a .safetensors file of one. settings: those of the part ``data``.
+    labels, embedding, sorting: where tables, codes and links go. overwrite: files that are there.
+    Raises DeepclustError, before anything is written, for whatever is wrong with the request.
+    """
+    registry = registry or installed()
+    for path in (labels, embedding):
+        if path is not None:
+            _check_output(path, asked, overwrite)
+    if labels is not None and labels == embedding:
+        raise DeepclustError(f"'{labels}' cannot take both the labels and the codes; name two files.")
+    bundle = open_model(model, device, registry)
+    settings = settings or {}
+    chosen = choose(asked, settings, registry)
+    for name in configs.of_training(chosen.cls.Config, settings.get("data", {})):
+        print(
+            f"Note: data.{name} has no effect here: new data are made as the run's own were.", file=sys.stderr
+        )
+    data = load_data(bundle, chosen, place)
+    for line in () if place.quiet else data.said:
+        print(f"  {line}", file=sys.stderr)
+    for notice in data.notices:
+        print(f"Note: {notice}", file=sys.stderr)
+    if sorting is not None:
+        sorting.check(data)
+    with phase("predicting"):
+        z, where = bundle.predict(data.to(bundle.centers.device).seal(), quiet=place.quiet)
+    if labels is None and data.skipped:
+        print(f"Note: {_lost(data)}", file=sys.stderr)
+    if labels is not None:
+        _write_labels(labels, data, where)
+    if embedding is not None:
+        with _writing(embedding), replacing(embedding) as file:
+            np.save(file, z.cpu().numpy())
+    if sorting is not None:
+        sorting.sort(data, where.labels, bundle.n_clusters, quiet=place.quiet)
+    return Prediction(bundle, data, z, where)
+
+
+def choose(asked: str, settings: Mapping[str, Mapping[str, Any]], registry: Registry | None = None) -> Chosen:
+    """The data set of a name or path with its settings, those of the part ``data``.
+
+    Raises UnknownName or InvalidSetting.
+    """
+    registry = registry or installed()
+    for part in settings:
+        if part != "data":
+            raise unknown("part with settings", part, ["data"], "The model's own stay as they were trained.")
+
+    def make(part: str, kind: str, name: str, **more: Any) -> Chosen:
+        cls = registry.load(kind, name)
+        values = {**settings.get(part, {}), **more}
+        return Chosen(registry.find(kind, name), cls, configs.build(cls.Config, values, part))
+
+    return choose_data(asked, registry, make)
+
+
+def load_data(bundle: Bundle, chosen: Chosen, place: Place) -> Data:
+    """New data, made as the model's own were.
+
+    Raises InvalidData where they do not fit.
+    """
+    with phase("reading the data"):
+        data: Data = chosen.cls(chosen.config).load_like(place, bundle.preparation)
+        return bundles.check_fits(bundle, data)
+
+
+def _lost(data: Data) -> str:
+    """Which files could not be read, the first few with the reason."""
+    named = "; ".join(f"'{file}': {reason}" for file, reason in data.skipped[:NAMED])
+    more = "; ..." if len(data.skipped) > NAMED else ""
+    return f"{counted(len(data.skipped), 'file')} could not be read: {named}{more}"
+
+
+def skipped_beside(labels: Path) -> Path:
+    """Where the table goes of what could not be read: ``labels.csv`` has ``labels.skipped.csv``."""
+    return labels.with_name(f"{labels.stem}.{results.SKIPPED}")
+
+
+def _write_labels(labels: Path, data: Data, where: Placed) -> None:
+    with _writing(labels):
+        results.write_labels(labels, data, where)
+        beside = skipped_beside(labels)
+        if data.skipped or beside.exists():  # of an earlier prediction
+            results.write_table(beside, [data.key, "reason"], data.skipped)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise DeepclustError(f"cannot write '{path}': {error.strerror or error}.") from error
+
+
+def _check_output(path: Path, asked: str, overwrite: bool) -> None:
+    """Raise DeepclustError where ``path`` cannot be a new file, before anything is computed."""
+    check_new_file(path, overwrite=overwrite)
+    if path.exists() and os.path.exists(asked) and path.samefile(asked):
+        raise DeepclustError(f"'{path}' is the data; name another file for what is said of them.")
+
+
+def summary(prediction: Prediction) -> list[tuple[int, int, float, float]]:
+    """For each cluster its number, samples, share of all, and mean confidence (NaN where it is empty)."""
+    labels, confidence = prediction.where.labels, prediction.where.confidence
+    counts = np.bincount(labels, minlength=prediction.bundle.n_clusters)
+    sums = np.bincount(labels, confidence, minlength=prediction.bundle.n_clusters)
+    return [
+        (k, count, count / len(labels), total / count if count else float("nan"))
+        for k, (count, total) in enumerate(zip(counts.tolist(), sums.tolist(), strict=True))
+    ]
+
+
+def show(prediction: Prediction, labels: Path | None) -> None:
+    """Print the sizes of the clusters, and where the labels are."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold")
+    for column in ("cluster", "samples", "share", "mean confidence"):
+        table.add_column(column, justify="right")
+    for cluster, count, share, confidence in summary(prediction):
+        shown = "" if np.isnan(confidence) else f"{confidence:.3f}"
+        table.add_row(str(cluster), f"{count:,}", f"{share:.1%}", shown)
+    console = Console()
+    console.print(table)
+    skipped = len(prediction.data.skipped)
+    if skipped and labels is not None:
+        lost = f"{counted(skipped, 'file')} could not be read: see {skipped_beside(labels)}"
+        console.print(lost, highlight=False, markup=False, soft_wrap=True)
+    last = (
+        f"The labels are in {labels}" if labels is not None else "-o labels.csv writes the labels to a file."
+    )
+    console.print(last, highlight=False, markup=False, soft_wrap=True)
