@@ -9,6 +9,8 @@ import sys
 import tomllib
 import zipfile
 from collections.abc import Iterator
+from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -31,6 +33,7 @@ def package_folders() -> dict[str, Path]:
     return found
 
 
+@cache
 def modules() -> dict[str, Path]:
     """Each module of the packages by its import name."""
     return {
@@ -84,6 +87,42 @@ def test_the_engine_knows_no_component():
         if within(module, "deepclust.core.engine"):
             names = set(imports(module, path))
             wrong = {n for n in names for m in unknown_to_it if within(n, f"deepclust.core.{m}")}
+            assert not wrong, f"{module} imports {wrong}"
+
+
+def at_run_time(module, path):
+    """The modules of the tree that a module imports when it is imported itself."""
+    package = module if path.name == "__init__.py" else module.rpartition(".")[0]
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            source = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            yield from (
+                whole if (whole := f"{source}.{alias.name}") in modules() else source for alias in node.names
+            )
+
+
+def test_imports_go_in_no_circle():
+    """What is imported at run time can be put in an order, each module after what it imports."""
+    graph = {module: set(at_run_time(module, path)) & set(modules()) for module, path in modules().items()}
+    assert len(graph["deepclust.core.run.pipeline"]) > 10
+    order = TopologicalSorter(graph)
+    order.prepare()  # raises CycleError, which names the circle
+
+
+def test_the_wings_of_the_core_stand_on_each_other():
+    """data, contract and engine below the toolbox, the toolbox below runs, nothing on the tests' kit."""
+    below = {
+        "data": {"data"},
+        "contract": {"contract", "data"},
+        "engine": {"engine"},
+        "toolbox": {"toolbox", "contract", "data", "engine"},
+        "run": {"run", "toolbox", "contract", "data", "engine"},
+    }
+    for module, path in modules().items():
+        wing = module.split(".")[2] if module.startswith("deepclust.core.") else ""
+        if wing in below:
+            wings = {n.split(".")[2] for n in at_run_time(module, path) if n.startswith("deepclust.core.")}
+            wrong = (wings & {*below, "testing"}) - below[wing]
             assert not wrong, f"{module} imports {wrong}"
 
 

@@ -11,10 +11,11 @@ import torch
 from torch import nn
 
 from deepclust.core import Data
-from deepclust.core.engine import Batches, Interval, LabelChange, Limit, Trainer, Updater, report
+from deepclust.core.engine import Batches, Interval, Limit, Trainer, Updater, report
 from deepclust.core.engine.checkpoint import seed_everything
 from deepclust.core.engine.extensions import EDITOR, SNAPSHOT, WRITER, LearningRate, Log, Snapshot, cosine
 from deepclust.core.engine.reporter import Means
+from deepclust.plugins.dec.stop import LabelChange
 
 
 def toy(n: int = 50, dim: int = 6) -> Data:

@@ -3,14 +3,13 @@
 from .optimizer import OptimizerName, make_optimizer
 from .reporter import report
 from .trainer import Trainer
-from .trigger import Interval, LabelChange, Limit
+from .trigger import Interval, Limit
 from .updater import Batch, Batches, Updater
 
 __all__ = [
     "Batch",
     "Batches",
     "Interval",
-    "LabelChange",
     "Limit",
     "OptimizerName",
     "Trainer",

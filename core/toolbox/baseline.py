@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor
@@ -11,9 +11,11 @@ from torch import Tensor
 from ..contract.interfaces import Encoder
 from ..data.data import Data, Size
 from ..engine import checkpoint
-from ..run.run import Run
 from .inference import embed
 from .referee import Referee
+
+if TYPE_CHECKING:
+    from ..run.run import Run
 
 BASELINE = "baseline.pt"  # the file in a clusterer's folder
 RESTARTS = 20

@@ -22,7 +22,7 @@ from ...core import (
     has_ability,
     setting,
 )
-from ...core.engine import Batch, LabelChange, Trainer, Updater, make_optimizer, report
+from ...core.engine import Batch, Trainer, Updater, make_optimizer, report
 from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
 from ...core.engine.trigger import Unit
 from ...core.toolbox.guard import Guard, Worse, check_start
@@ -30,6 +30,7 @@ from ...core.toolbox.health import Monitor
 from ...core.toolbox.length import BACKWARD, affordable_steps
 from ...core.toolbox.referee import Referee
 from .kl import kl_loss, soft_assignment, target_distribution
+from .stop import LabelChange
 
 FAST = 0.3  # share of the samples in other clusters at the first refresh; on sound codes a tenth or less
 
