@@ -12,6 +12,7 @@ from torch import Tensor
 from ..console import phase, progress
 from ..contract.interfaces import Clusterer, Encoder, Evaluator, Result
 from ..data.data import Data
+from ..errors import DeepclustError
 from ..files import replacing
 from ..toolbox.inference import assign, centers_of, distances, embed
 from . import results
@@ -84,15 +85,34 @@ def evaluate(
 ) -> dict[str, Any]:
     """The scores that are there before, and what the evaluators give by their names, in their order.
 
-    Each evaluator sees the scores before it.
+    Each evaluator sees the scores before it. One that raises gives ``failed``, why, and is a notice;
+    it takes nothing from the others. Of OSError nothing is caught: it is the run's folder that fails.
     """
     scores: dict[str, Any] = dict(before)
     for name, evaluator in evaluators.items():
         with phase(f"the evaluator '{name}'"):
-            given = evaluator.evaluate(replace(result, scores=scores))
-            scores[name] = {key: _plain(value) for key, value in given.items()}
+            try:
+                given = evaluator.evaluate(replace(result, scores=scores))
+                scores[name] = {str(key): _plain(value) for key, value in given.items()}
+            except OSError:
+                raise
+            except Exception as error:
+                reason = " ".join(str(error).split())
+                if not isinstance(error, DeepclustError):
+                    reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
+                scores[name] = {"failed": reason}
+                said = f"the evaluator '{name}' failed: {reason.removesuffix('.')}. All else is written."
+                protocol = scores.get("protocol", {})
+                scores["protocol"] = {**protocol, "notices": [*protocol.get("notices", []), said]}
     return scores
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, (int, list, str)) else float(value)
+    """A score as plain numbers, text and lists; raises TypeError for what is none of these."""
+    if isinstance(value, (np.generic, np.ndarray, Tensor)):
+        value = value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, (int, float, str)):
+        return value
+    raise TypeError(f"a score is a number, a text or a list of these, not {type(value).__name__}")
