@@ -33,6 +33,7 @@ from .bundle import WEIGHTS, Bundle
 from .choice import choose, stand_in
 from .evaluation import Trained, evaluate, protocol, write_results
 from .memory import enough
+from .opening import check_kept
 from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
 from .run import Notice, Run, gather_notices
 from .spent import Spent
@@ -252,7 +253,9 @@ def _carry_out(
             "n_clusters": n_clusters,
             "versions": record["versions"],
         }
-        Bundle(encoder, clusterer, centers, data.preparation, kept).save(work.folder / WEIGHTS)
+        bundle = Bundle(encoder, clusterer, centers, data.preparation, kept)
+        bundle.save(work.folder / WEIGHTS)
+        check_kept(work.folder / WEIGHTS, bundle, hidden, work.registry)
         run_clusterer.say(
             checkup.look_at_clusters(
                 result.labels, n_clusters, before, any(f.ill for f in ill), plan.request.clusterer
