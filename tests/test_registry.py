@@ -60,6 +60,7 @@ BROKEN = {
         "My Net",
     ),
     "gives no target": ("@hookimpl\ndef deepclust_encoders():\n    yield Component('net', 'a.B', '')", "a.B"),
+    "forgets the mark": ("def deepclust_datasets():\n    return ()", "deepclust_datasets lacks @hookimpl"),
     "leaves in a hook": ("@hookimpl\ndef deepclust_encoders():\n    raise SystemExit", "SystemExit"),
 }
 ALSO_GOOD = """
@@ -102,6 +103,24 @@ def test_a_plugin_whose_command_raises_is_a_failure(install):
     assert [(f.plugin, f.reason) for f in registry.failures if f.plugin == "bad"] == [
         ("bad", "RuntimeError: no")
     ]
+
+
+def test_a_plugin_without_a_hook_is_a_failure(install):
+    install("deepclust-empty", "def deepclust_my_encoders():\n    return ()")
+    assert [f.reason for f in Registry().failures if f.plugin == "empty"] == [
+        "TypeError: it has none of the hooks, which are deepclust_add_commands, deepclust_clusterers, "
+        "deepclust_datasets, deepclust_encoders, deepclust_evaluators, deepclust_extend_trainer, "
+        "deepclust_recipes"
+    ]
+
+
+def test_a_block_of_what_is_not_there_is_said(monkeypatch):
+    monkeypatch.setenv(BLOCK, "kmeens, report")
+    registry = Registry()
+    assert [(f.plugin, f.reason) for f in registry.failures] == [
+        ("kmeens", "DEEPCLUST_BLOCK names it, but no plugin and no distribution of plugins is called so")
+    ]
+    assert ("evaluator", "report") not in offered(registry)
 
 
 @pytest.mark.parametrize("name", ["run", "predict"])

@@ -59,7 +59,8 @@ class Registry:
 
     points: the entry points to load, by default those of the group ``deepclust``. A plugin whose
     entry point or distribution is named in the environment variable ``DEEPCLUST_BLOCK`` (separated
-    by commas) is left out. A plugin that raises is kept in ``failures`` and offers nothing.
+    by commas) is left out. A plugin that raises, has no hook or one without ``@hookimpl`` is kept in
+    ``failures`` and offers nothing; so is a name to be left out that nothing has.
     """
 
     def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
@@ -69,7 +70,10 @@ class Registry:
         self._manager = pluggy.PluginManager(hooks.PROJECT)
         self._manager.add_hookspecs(hooks)
         blocked = {name.strip() for name in os.environ.get(BLOCK, "").split(",")}
-        found = entry_points(group=GROUP) if points is None else points
+        found = list(entry_points(group=GROUP) if points is None else points)
+        for name in sorted(blocked - {""} - {n for p in found for n in (p.name, _source(p)[0])}):
+            reason = f"{BLOCK} names it, but no plugin and no distribution of plugins is called so"
+            self.failures.append(Failure(name, "?", reason))
         for point in sorted(found, key=lambda p: (p.name, _source(p))):
             if point.name not in blocked and _source(point)[0] not in blocked:
                 self._load(point)
@@ -82,6 +86,7 @@ class Registry:
             try:
                 self._manager.register(plugin, name)
                 self._manager.check_pending()
+                _check_marked(plugin)
                 offered = [
                     Entry(kind, component, point.name, distribution, version)
                     for kind in KINDS
@@ -229,6 +234,17 @@ class Registry:
     def hook(self) -> Any:
         """The hook callers, for the hooks that act instead of offering."""
         return self._manager.hook
+
+
+def _check_marked(plugin: object) -> None:
+    """Raise TypeError for a function with a hook's name that is not marked as one, or where there is none."""
+    hooked = {name for name in dir(hooks) if name.startswith("deepclust_")}
+    there = [name for name in dir(plugin) if name in hooked]
+    for name in there:
+        if not hasattr(getattr(plugin, name), f"{hooks.PROJECT}_impl"):
+            raise TypeError(f"{name} lacks @hookimpl above it, so it is never called")
+    if not there:
+        raise TypeError(f"it has none of the hooks, which are {', '.join(sorted(hooked))}")
 
 
 def _reason(error: BaseException) -> str:
