@@ -59,11 +59,41 @@ class _Group(click.Group):
             again = shlex.join(["deepclust", *sys.argv[1:]])
             click.echo(f"\nInterrupted{where}. To go on from there: {again}", err=True)
             ctx.exit(130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:
+            if ctx.params.get("debug"):
+                raise
+            click.echo(f"Error: {_unexpected(error)}", err=True)
+            ctx.exit(1)
+
+
+def _unexpected(error: Exception) -> str:
+    """A sentence for an error that is nobody's request, whose traceback goes to a file."""
+    import tempfile
+    import traceback
+
+    said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="deepclust-", suffix=".log", delete=False, encoding="utf-8"
+        ) as log:
+            log.write(shlex.join(["deepclust", *sys.argv[1:]]) + "\n")
+            traceback.print_exception(error, file=log)
+        kept = f"The traceback is in '{log.name}'"
+    except OSError:
+        kept = "The traceback could not be kept"
+    return (
+        f"what nobody foresaw, {said} (in '{place.filename}', line {place.lineno}). {kept}; "
+        "`deepclust --debug COMMAND` shows it. It is a fault of deepclust or of a plugin, not of the request."
+    )
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="deepclust")
-def main() -> None:
+@click.option("--debug", is_flag=True, help="Show the traceback of an error that nobody foresaw.")
+def main(debug: bool) -> None:
     """Deep clustering: any encoder with any clusterer, by name.
 
     \b
