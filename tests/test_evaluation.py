@@ -13,6 +13,8 @@ HOOK = """
 def deepclust_evaluators():
     yield Component("broken", "MODULE.model:Broken", "raises")
     yield Component("given", "MODULE.model:Given", "gives NumPy's numbers")
+    yield Component("leaving", "MODULE.model:Leaving", "ends the process")
+    yield Component("silent", "MODULE.model:Silent", "gives nothing")
     yield Component("odd", "MODULE.model:Odd", "gives what no score is")
 """
 MODEL = """
@@ -41,6 +43,16 @@ class Given(Evaluator):
                 "tensor": torch.tensor(2), "text": "so", "none": None}
 
 
+class Leaving(Evaluator):
+    Config = Settings
+    def evaluate(self, result):
+        raise SystemExit(3)
+
+class Silent(Evaluator):
+    Config = Settings
+    def evaluate(self, result):
+        return None
+
 class Odd(Evaluator):
     Config = Settings
     def evaluate(self, result):
@@ -67,7 +79,9 @@ def run(path, *evaluators):
 
 
 def test_an_evaluator_that_fails_is_named_and_leaves_all_else(tmp_path, strange):
-    said, scores = run(tmp_path, "broken", "odd", "clustering", "report")
+    said, scores = run(tmp_path, "broken", "odd", "leaving", "silent", "clustering", "report")
+    assert scores["leaving"] == {"failed": "SystemExit: 3"}
+    assert scores["silent"] == {"failed": "TypeError: evaluate() gives scores by name, not NoneType"}
     assert scores["broken"] == {"failed": "ValueError: the moon is full."}
     assert scores["odd"] == {
         "failed": "TypeError: a score is a number, a text or a list of these, not object"

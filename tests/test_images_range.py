@@ -210,6 +210,11 @@ def test_a_range_that_leaves_nearly_all_bytes_out():
     assert not load(range="0..255").notices
 
 
+def test_masks_lie_within_their_range():
+    write([RNG.integers(0, 2, (32, 32), dtype=np.uint8) for _ in range(6)], ending="png")
+    assert not [n for n in load(range="0..1").notices if "outside" in n]
+
+
 def test_bytes_stay_as_they_are_beside_others():
     values = twelve_bits()
     other = noise(SIDE, SIDE, 1)

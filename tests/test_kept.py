@@ -14,6 +14,8 @@ from made_command import deepclust
 HOOK = """
 @hookimpl
 def deepclust_encoders():
+    yield Component("restless", "MODULE.model:Restless", "draws")
+    yield Component("lost", "MODULE.model:Lost", "fails")
     yield Component("forgetful", "MODULE.model:Forgetful", "keeps its shift to itself")
 
 @hookimpl
@@ -41,6 +43,17 @@ class Forgetful(Encoder):
         return self
     def forward(self, x):
         return x * self.kept + self.shift * x.abs()
+
+class Restless(Forgetful):
+    def forward(self, x):
+        return x * self.kept + torch.randn_like(x)
+
+class Lost(Forgetful):
+    def fit(self, data, run):
+        self.grown = 1.0
+        return self
+    def forward(self, x):
+        return x * self.grown
 
 class Absent(Clusterer):
     Config = Settings
@@ -79,6 +92,14 @@ def test_an_encoder_that_loses_its_state_is_named(tmp_path, lossy):
     assert "its state_dict, which holds kept, lacks what they depend on" in said
     assert (tmp_path / "run/labels.csv").exists()
     assert "is not finished" in deepclust("predict", tmp_path / "run", tmp_path / "x.npy", code=2).output
+
+
+def test_one_that_draws_and_one_that_fails_are_named(tmp_path, lossy):
+    said = run(tmp_path, "restless", "kmeans", code=2)
+    assert "encoder 'restless' (deepclust-lossy 3.1) gives other codes each time it is asked." in said
+    (tmp_path / "other").mkdir()
+    said = run(tmp_path / "other", "lost", "kmeans", code=2)
+    assert "encoder 'lost' (deepclust-lossy 3.1) fails once it is saved and opened again (" in said
 
 
 def test_a_clusterer_without_state_is_named(tmp_path, lossy):

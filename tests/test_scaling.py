@@ -16,6 +16,7 @@ from deepclust.core import Data, InvalidData, Place, Preparation
 from deepclust.core.contract.registry import installed
 from deepclust.core.data import scaling
 from deepclust.core.data.scaling import measure, scaled
+from deepclust.core.data.training_range import fitted
 from deepclust.core.run.folder import read_record
 from deepclust.plugins.datasets.split import hold_out
 from deepclust.plugins.report.column import describe_columns
@@ -310,6 +311,33 @@ def test_new_images_are_seen_as_those_in_training(tmp_path):
     z = np.load(tmp_path / "run/embedding.npy")
     assert np.array_equal(np.load(tmp_path / "x-z.npy"), z)
     assert np.allclose(np.load(tmp_path / "half-z.npy"), z[150:], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "new", [IMAGES * 2 - 1, np.concatenate([IMAGES, IMAGES * 255])], ids=["about 0", "late"]
+)
+def test_numbers_that_are_no_shares_of_bytes_are_refused_wherever_they_are(new):
+    made = scaled(images((IMAGES * 255).astype(np.uint8))).preparation
+    assert not fitted(images(IMAGES), made).notices
+    with pytest.raises(InvalidData, match="numbers (up|down) to -?[0-9]+ are given, but the run was trained"):
+        fitted(images(new), made)
+
+
+def test_numbers_are_not_brought_onto_the_range_of_files():
+    made = Preparation((1, 8, 8), "uint8", source=(0.0, 4091.0))
+    assert torch.equal(fitted(images(IMAGES), made).slice(0, 9), images(IMAGES).slice(0, 9))
+    windowed = Preparation((1, 8, 8), "uint8", source=(0.0, 63.0), bytes_too=True)
+    with pytest.raises(InvalidData, match="whose values from 0 to 63 became black to white; give"):
+        fitted(images((IMAGES * 255).astype(np.uint8)), windowed)
+
+
+def test_a_narrow_column_beside_a_very_wide_one_keeps_its_say():
+    group = np.arange(300) % 3
+    area = RNG.normal(5e11, 1e10, 300)
+    x = np.stack([area, group * 5 + RNG.normal(0, 0.1, 300), -group * 5 + RNG.normal(0, 0.1, 300)], axis=1)
+    data = scaled(rows(x))
+    assert data.slice(0, 300).std(0).numpy() == pytest.approx([1, 1, 1], abs=0.05)
+    assert "each to mean 0 and deviation 1" in data.said[-1]
 
 
 def test_a_test_split_on_another_scale_is_named():

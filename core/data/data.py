@@ -175,7 +175,8 @@ class Data:
 
     def prepared_as(self, preparation: Preparation) -> Data:
         """Data that ``preparation`` fits, on the scale that it says."""
-        raw = preparation.mean is not None or (preparation.source is not None and self.x.dtype != torch.uint8)
+        windowed = preparation.source is not None and preparation.dtype != "uint8"  # as files are decoded
+        raw = preparation.mean is not None or (windowed and self.x.dtype != torch.uint8)
         if raw or self.x.dtype != torch.float64:
             return replace(self, prepared=preparation, raw=raw)
         return replace(self, x=self.x.to(torch.float32), mapped=None, prepared=preparation, raw=False)

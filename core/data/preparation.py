@@ -66,7 +66,7 @@ class Preparation:
     def check(self, shape: Size, dtype: str, highest: float, description: str) -> None:
         """Raise InvalidData where samples of this shape and type are not what the model takes.
 
-        highest: the largest value among them, which tells bytes from shares of 1.
+        highest: the largest value among them, or a negative one, which tell bytes from shares of 1.
         """
         if shape != self.shape:
             raise InvalidData(
@@ -78,9 +78,10 @@ class Preparation:
                 f"{description}: bytes are given, but the run was trained on numbers of type {self.dtype}; "
                 "bring them to the same scale and save them with .astype('float32')."
             )
-        if dtype != "uint8" and self.dtype == "uint8" and highest > 1:
+        if dtype != "uint8" and self.dtype == "uint8" and not 0 <= highest <= 1:
+            way = "up" if highest > 0 else "down"
             raise InvalidData(
-                f"{description}: numbers up to {highest:g} are given, but the run was trained on bytes, "
+                f"{description}: numbers {way} to {highest:g} are given, but the run was trained on bytes, "
                 "which it takes as 0 to 1; save them with .astype('uint8') or divide them by 255."
             )
 

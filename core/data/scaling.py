@@ -34,7 +34,7 @@ UNITS = 20.0  # ratio of two columns' ranges from which their units differ
 NARROW = 0.05  # share of the columns whose narrow ranges say nothing of the others' units
 ROUNDING = 1e-12  # of a float64 value: columns that differ less are constant
 SMALL = 1e-150  # range below which squares become 0
-DUST = 1e-9  # of the widest range: what rounding leaves of a constant
+DUST = 1e-13  # of the widest range: what rounding leaves of a constant
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..errors import InvalidData
 from .data import Data
 from .preparation import Preparation
 
@@ -19,11 +20,26 @@ def fitted(data: Data, preparation: Preparation) -> Data:
     Raises InvalidData where shape or type are others.
     """
     dtype = data.preparation.dtype
-    highest = float(data.x[:1024].max()) if dtype != "uint8" and len(data) else 0.0
-    preparation.check(data.shape, dtype, highest, data.description)
+    lowest = highest = 0.0
+    if preparation.dtype == "uint8" != dtype and data.shape == preparation.shape:
+        data.check_finite()
+        lowest, highest = _extremes(data)
+    preparation.check(data.shape, dtype, lowest if lowest < 0 else highest, data.description)
+    if dtype == "uint8" and preparation.bytes_too and preparation.source is not None:
+        low, high = preparation.source
+        raise InvalidData(
+            f"{data.description}: bytes are given in an array, but the run was trained on image files, whose "
+            f"values from {low:g} to {high:g} became black to white; give the images as files."
+        )
     made = data.prepared_as(preparation)
     found = compare(data, preparation)
     return made if found is None else replace(made, notices=(*made.notices, found))
+
+
+def _extremes(data: Data) -> tuple[float, float]:
+    """The lowest and the highest value, as ``x`` has them; 0 where there are no samples."""
+    ends = [rows.aminmax() for _, rows in data.pieces() if rows.numel()]
+    return min((float(e.min) for e in ends), default=0.0), max((float(e.max) for e in ends), default=0.0)
 
 
 def compare(data: Data, preparation: Preparation) -> str | None:

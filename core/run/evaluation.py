@@ -93,10 +93,12 @@ def evaluate(
         with phase(f"the evaluator '{name}'"):
             try:
                 given = evaluator.evaluate(replace(result, scores=scores))
+                if not isinstance(given, Mapping):
+                    raise TypeError(f"evaluate() gives scores by name, not {type(given).__name__}")
                 scores[name] = {str(key): _plain(value) for key, value in given.items()}
             except OSError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 reason = " ".join(str(error).split())
                 if not isinstance(error, DeepclustError):
                     reason = f"{type(error).__name__}: {reason}".removesuffix(": ")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -49,27 +50,50 @@ def check_kept(path: Path, made: Bundle, data: Data, registry: Registry | None =
     index = torch.linspace(0, len(data) - 1, min(CHECKED, len(data)), dtype=torch.float64).long()
     x, before = data.batch(index), checkpoint.rng_state()
     opened = bundles.load(path, made.centers.device, registry)
+
+    def compare(kind: str, what: str, most: float, ask: Callable[[Bundle], Tensor], near: float) -> Tensor:
+        first = ask(made)
+        off = _off(first, ask(made), near)
+        if int(off.sum()) > most * len(off):
+            raise BrokenPlugin(f"{_source(kind, made, registry)} gives other {what} each time it is asked.")
+        try:
+            off = _off(first, ask(opened), near)
+        except Exception as error:
+            said = " ".join(f"{type(error).__name__}: {error}".split())
+            raise BrokenPlugin(
+                f"{_source(kind, made, registry)} fails once it is saved and opened again ({said}): its "
+                f"state_dict, which holds {_held(kind, made)}, lacks what it needs."
+            ) from error
+        if (count := int(off.sum())) > most * len(off):
+            raise BrokenPlugin(
+                f"{_source(kind, made, registry)} gives other {what} for {count} of "
+                f"{counted(len(off), 'sample')} once it is saved and opened again: its state_dict, which "
+                f"holds {_held(kind, made)}, lacks what they depend on. Labels and codes are written; the "
+                "model is not fit to predict."
+            )
+        return first
+
     try:
         with evaluating(made.encoder, made.clusterer, opened.encoder, opened.clusterer):
-            z, again = made.encoder(x), opened.encoder(x)
-            off = (z - again).abs().amax(dim=1) > NEAR * z.std(dim=0).norm().clamp_min(1e-12)
-            _check(off, 0.0, "encoder", "codes", made, registry)
-            off = made.clusterer.predict(z) != opened.clusterer.predict(z)
-            _check(off, OTHERS, "clusterer", "labels", made, registry)
+            z = compare("encoder", "codes", 0.0, lambda bundle: bundle.encoder(x), NEAR)
+            compare("clusterer", "labels", OTHERS, lambda bundle: bundle.clusterer.predict(z), 0.0)
     finally:
         checkpoint.set_rng_state(before)
 
 
-def _check(off: Tensor, most: float, kind: str, what: str, made: Bundle, registry: Registry | None) -> None:
-    """off: (B,), which samples have others."""
-    if (count := int(off.sum())) <= most * len(off):
-        return
+def _off(first: Tensor, again: Tensor, near: float) -> Tensor:
+    """Which of the codes (B, D) or labels (B,) are others, codes by more than ``near`` of their deviation."""
+    if not near:
+        return first != again
+    limit: Tensor = near * first.std(dim=0).norm().clamp_min(1e-12)
+    return (first - again).abs().amax(dim=1) > limit
+
+
+def _source(kind: str, made: Bundle, registry: Registry | None) -> str:
     name = made.record[kind]["name"]
     entry = (registry or installed()).find(kind, name)
-    model = made.encoder if kind == "encoder" else made.clusterer
-    held = ", ".join(model.state_dict()) or "nothing"
-    raise BrokenPlugin(
-        f"{kind} '{name}' ({entry.distribution} {entry.version}) gives other {what} for {count} of "
-        f"{counted(len(off), 'sample')} once it is saved and opened again: its state_dict, which holds "
-        f"{held}, lacks what they depend on. Labels and codes are written; the model is not fit to predict."
-    )
+    return f"{kind} '{name}' ({entry.distribution} {entry.version})"
+
+
+def _held(kind: str, made: Bundle) -> str:
+    return ", ".join((made.encoder if kind == "encoder" else made.clusterer).state_dict()) or "nothing"

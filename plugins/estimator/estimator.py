@@ -293,6 +293,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         data = Data(
             arrange(tensor_over(x.astype(kept_type(x), copy=False))), f"X, {counted(len(x), 'sample')}"
         )
+        if not fitting:
+            data.check_finite()  # float32 holds less than float64
         return scaled(data, self._scale()) if fitting else self._like_fitted(data)
 
     def _like_fitted(self, data: Data) -> Data:

@@ -102,7 +102,9 @@ def of_clipping(images: np.ndarray, survey: Survey, scale: Scale | None) -> list
         share = survey.outside(scale.low, scale.high)
         there = f"; those of a sample go from {_span(*survey.bulk)}"
     elif scale.bytes_too and (scale.low > 0 or scale.high < 255):
-        share = float(counts[[0, 255]].sum() / max(1, counts.sum()))
+        # bytes at the window's own end count too, but none are below 0 or above 255
+        beyond = counts[0] * (scale.low > 0) + counts[255] * (scale.high < 255)
+        share = float(beyond / max(1, counts.sum()))
         there = "; bytes go from 0 to 255"
     else:
         return []
