@@ -15,6 +15,7 @@ from .core.contract.component import KINDS
 from .core.errors import DeepclustError, UnhealthyResult
 from .core.run.allocation import keep_memory
 from .core.run.options import COMMON, SORTING, asked, place_of, with_options
+from .core.words import in_one_line
 
 
 class _Group(click.Group):
@@ -73,7 +74,6 @@ def _unexpected(error: Exception) -> str:
     import tempfile
     import traceback
 
-    said = " ".join(f"{type(error).__name__}: {error}".split()).removesuffix(":")
     place = traceback.extract_tb(error.__traceback__)[-1]
     try:
         with tempfile.NamedTemporaryFile(
@@ -85,7 +85,7 @@ def _unexpected(error: Exception) -> str:
     except OSError:
         kept = "The traceback could not be kept"
     return (
-        f"what nobody foresaw, {said} (in '{place.filename}', line {place.lineno}). {kept}; "
+        f"what nobody foresaw, {in_one_line(error)} (in '{place.filename}', line {place.lineno}). {kept}; "
         "`deepclust --debug COMMAND` shows it. It is a fault of deepclust or of a plugin, not of the request."
     )
 

@@ -30,7 +30,7 @@ def hear_ctrl_c():
 @pytest.fixture
 def install(tmp_path_factory, monkeypatch):
     """A function that writes a distribution with one plugin where Python finds it; returns its module."""
-    from deepclust.core.contract.registry import BLOCK
+    from deepclust.core.contract.registry import BLOCK, installed
 
     site = tmp_path_factory.mktemp("site-packages")
     monkeypatch.syspath_prepend(site)
@@ -48,9 +48,11 @@ def install(tmp_path_factory, monkeypatch):
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: {version}\n")
         plugin = plugin or distribution.removeprefix("deepclust-")
         (info / "entry_points.txt").write_text(f"[deepclust]\n{plugin} = {module}\n")
+        installed.cache_clear()
         return module
 
     yield write
+    installed.cache_clear()
     for name in set(sys.modules) - before:
         if name.startswith("third_party_"):
             del sys.modules[name]
@@ -80,17 +82,13 @@ class One(Clusterer):
 @pytest.fixture
 def collapsing(install):
     """The name of a clusterer, a third party's, that leaves all but the first cluster empty, with notices."""
-    from deepclust.core.contract.registry import installed
-
     hook = """
     @hookimpl
     def deepclust_clusterers():
         yield Component("one", "MODULE.model:One", "one cluster")
     """
     install("deepclust-one", hook, model=ONE)
-    installed.cache_clear()
-    yield "one"
-    installed.cache_clear()
+    return "one"
 
 
 @pytest.fixture

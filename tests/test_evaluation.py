@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from deepclust.core.contract.registry import installed
 from made_command import deepclust
 
 HOOK = """
@@ -63,9 +62,6 @@ class Odd(Evaluator):
 @pytest.fixture
 def strange(install):
     install("deepclust-strange", HOOK, model=MODEL)
-    installed.cache_clear()
-    yield
-    installed.cache_clear()
 
 
 def run(path, *evaluators):

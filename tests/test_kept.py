@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from deepclust.core import Data
-from deepclust.core.contract.registry import installed
 from deepclust.core.errors import BrokenPlugin
 from deepclust.core.run.bundle import load
 from deepclust.core.run.opening import check_kept
@@ -73,9 +72,6 @@ class Absent(Clusterer):
 @pytest.fixture
 def lossy(install):
     install("deepclust-lossy", HOOK, model=MODEL, version="3.1")
-    installed.cache_clear()
-    yield
-    installed.cache_clear()
 
 
 def run(path, *pair, code=0):

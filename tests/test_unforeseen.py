@@ -26,13 +26,9 @@ def deepclust_add_commands(cli):
 
 @pytest.fixture
 def falling(install):
-    from deepclust.core.contract.registry import installed
-
     install("deepclust-falling", COMMAND)
-    installed.cache_clear()
     main._extended = False
     yield
-    installed.cache_clear()
     main.commands.pop("fall")
     main._extended = False
 

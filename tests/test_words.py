@@ -1,4 +1,4 @@
-"""Numbers in sentences: one is singular."""
+"""Numbers and errors in sentences: one is singular, an error is one line."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from deepclust.core.data.data import Data
 from deepclust.core.errors import InvalidData, InvalidSetting
 from deepclust.core.run import device
 from deepclust.core.run.plan import parse_clusters
-from deepclust.core.words import counted
+from deepclust.core.words import counted, in_one_line
 
 
 def test_one_is_singular():
@@ -26,3 +26,8 @@ def test_sentences_say_it(monkeypatch):
     x[3, 1] = torch.nan
     with pytest.raises(InvalidData, match="1 value is not finite, the first is nan in sample 3"):
         Data(x, "x").check_finite()
+
+
+def test_an_error_is_one_line():
+    assert in_one_line(ValueError("the moon\n  is full")) == "ValueError: the moon is full"
+    assert in_one_line(SystemExit()) == "SystemExit"

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import pluggy
 
 from ..errors import BrokenPlugin, unknown
+from ..words import in_one_line
 from . import config as configs
 from . import hooks
 from .component import KINDS, Component, Recipe
@@ -101,7 +102,7 @@ class Registry:
                     self._manager.unregister(plugin)
                 raise
         except FAULTS as error:
-            self.failures.append(Failure(point.name, distribution, _reason(error)))
+            self.failures.append(Failure(point.name, distribution, in_one_line(error)))
         else:
             self._entries += offered
             self._recipes += recipes
@@ -183,7 +184,7 @@ class Registry:
         except FAULTS as error:
             raise BrokenPlugin(
                 f"{kind} '{name}' of plugin '{entry.plugin}' ({entry.distribution} {entry.version}) "
-                f"cannot be imported: {_reason(error)}"
+                f"cannot be imported: {in_one_line(error)}"
             ) from error
         wanted = getattr(interfaces, kind.capitalize())
         if not (isinstance(loaded, type) and issubclass(loaded, wanted)):
@@ -224,7 +225,7 @@ class Registry:
             try:
                 impl.function(cli)
             except FAULTS as error:
-                self.failures.append(Failure(plugin, distribution, _reason(error)))
+                self.failures.append(Failure(plugin, distribution, in_one_line(error)))
             for name in [n for n in before if cli.commands.get(n) is not before[n]]:
                 cli.commands[name] = before[name]
                 reason = f"there is a command '{name}' already, which it must not replace"
@@ -245,11 +246,6 @@ def _check_marked(plugin: object) -> None:
             raise TypeError(f"{name} lacks @hookimpl above it, so it is never called")
     if not there:
         raise TypeError(f"it has none of the hooks, which are {', '.join(sorted(hooked))}")
-
-
-def _reason(error: BaseException) -> str:
-    """An error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 
 def _source(point: EntryPoint) -> tuple[str, str]:

@@ -289,6 +289,14 @@ class Data:
                 "remove or fill these values first."
             )
 
+    def extremes(self) -> tuple[float, float]:
+        """The lowest and the highest value, as ``x`` has them, NaN where one is; 0 of no samples."""
+        ends = [torch.stack(rows.aminmax()) for _, rows in self.pieces() if rows.numel()]
+        if not ends:
+            return 0.0, 0.0
+        low, high = torch.stack(ends).T
+        return float(low.min()), float(high.max())
+
     def check_range(self, but: str) -> None:
         """Raise InvalidData for values outside 0 to 1, as ``batch`` delivers them.
 

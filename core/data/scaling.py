@@ -122,8 +122,7 @@ def _measure_images(data: Data, scale: Scale) -> Measured:
     apart, where that is not within 0 to 1 already."""
     low, high = seen = _range(data)
     made = replace(data.preparation, seen=(seen,))
-    extremes = torch.stack([torch.stack(rows.aminmax()) for _, rows in data.pieces()])
-    least, most = float(extremes[:, 0].min()), float(extremes[:, 1].max())
+    least, most = data.extremes()
     if scale == "none" or (least >= 0 and most <= 1) or high <= low:
         return Measured(made)
     if low >= 0 and high <= 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -22,8 +23,9 @@ def fitted(data: Data, preparation: Preparation) -> Data:
     dtype = data.preparation.dtype
     lowest = highest = 0.0
     if preparation.dtype == "uint8" != dtype and data.shape == preparation.shape:
-        data.check_finite()
-        lowest, highest = _extremes(data)
+        lowest, highest = data.extremes()
+        if not math.isfinite(lowest + highest):
+            data.check_finite()
     preparation.check(data.shape, dtype, lowest if lowest < 0 else highest, data.description)
     if dtype == "uint8" and preparation.bytes_too and preparation.source is not None:
         low, high = preparation.source
@@ -34,12 +36,6 @@ def fitted(data: Data, preparation: Preparation) -> Data:
     made = data.prepared_as(preparation)
     found = compare(data, preparation)
     return made if found is None else replace(made, notices=(*made.notices, found))
-
-
-def _extremes(data: Data) -> tuple[float, float]:
-    """The lowest and the highest value, as ``x`` has them; 0 where there are no samples."""
-    ends = [rows.aminmax() for _, rows in data.pieces() if rows.numel()]
-    return min((float(e.min) for e in ends), default=0.0), max((float(e.max) for e in ends), default=0.0)
 
 
 def compare(data: Data, preparation: Preparation) -> str | None:

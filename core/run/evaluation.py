@@ -15,6 +15,7 @@ from ..data.data import Data
 from ..errors import DeepclustError
 from ..files import replacing
 from ..toolbox.inference import assign, centers_of, distances, embed
+from ..words import in_one_line
 from . import results
 from .run import Run
 
@@ -99,9 +100,8 @@ def evaluate(
             except OSError:
                 raise
             except (Exception, SystemExit) as error:
-                reason = " ".join(str(error).split())
-                if not isinstance(error, DeepclustError):
-                    reason = f"{type(error).__name__}: {reason}".removesuffix(": ")
+                known = isinstance(error, DeepclustError)
+                reason = " ".join(str(error).split()) if known else in_one_line(error)
                 scores[name] = {"failed": reason}
                 said = f"the evaluator '{name}' failed: {reason.removesuffix('.')}. All else is written."
                 protocol = scores.get("protocol", {})

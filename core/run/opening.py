@@ -14,7 +14,7 @@ from ..data.data import Data
 from ..engine import checkpoint
 from ..errors import BrokenPlugin
 from ..toolbox.inference import evaluating
-from ..words import counted
+from ..words import counted, in_one_line
 from . import bundle as bundles
 from . import device as devices
 from . import scores as scored
@@ -52,24 +52,25 @@ def check_kept(path: Path, made: Bundle, data: Data, registry: Registry | None =
     opened = bundles.load(path, made.centers.device, registry)
 
     def compare(kind: str, what: str, most: float, ask: Callable[[Bundle], Tensor], near: float) -> Tensor:
+        name = made.record[kind]["name"]
+        entry = (registry or installed()).find(kind, name)
+        source = f"{kind} '{name}' ({entry.distribution} {entry.version})"
+        held = ", ".join((made.encoder if kind == "encoder" else made.clusterer).state_dict()) or "nothing"
         first = ask(made)
-        off = _off(first, ask(made), near)
-        if int(off.sum()) > most * len(off):
-            raise BrokenPlugin(f"{_source(kind, made, registry)} gives other {what} each time it is asked.")
+        if int(_off(first, ask(made), near).sum()) > most * len(first):
+            raise BrokenPlugin(f"{source} gives other {what} each time it is asked.")
         try:
-            off = _off(first, ask(opened), near)
+            count = int(_off(first, ask(opened), near).sum())
         except Exception as error:
-            said = " ".join(f"{type(error).__name__}: {error}".split())
             raise BrokenPlugin(
-                f"{_source(kind, made, registry)} fails once it is saved and opened again ({said}): its "
-                f"state_dict, which holds {_held(kind, made)}, lacks what it needs."
+                f"{source} fails once it is saved and opened again ({in_one_line(error)}): its state_dict, "
+                f"which holds {held}, lacks what it needs."
             ) from error
-        if (count := int(off.sum())) > most * len(off):
+        if count > most * len(first):
             raise BrokenPlugin(
-                f"{_source(kind, made, registry)} gives other {what} for {count} of "
-                f"{counted(len(off), 'sample')} once it is saved and opened again: its state_dict, which "
-                f"holds {_held(kind, made)}, lacks what they depend on. Labels and codes are written; the "
-                "model is not fit to predict."
+                f"{source} gives other {what} for {count} of {counted(len(first), 'sample')} once it is "
+                f"saved and opened again: its state_dict, which holds {held}, lacks what they depend on. "
+                "Labels and codes are written; the model is not fit to predict."
             )
         return first
 
@@ -87,13 +88,3 @@ def _off(first: Tensor, again: Tensor, near: float) -> Tensor:
         return first != again
     limit: Tensor = near * first.std(dim=0).norm().clamp_min(1e-12)
     return (first - again).abs().amax(dim=1) > limit
-
-
-def _source(kind: str, made: Bundle, registry: Registry | None) -> str:
-    name = made.record[kind]["name"]
-    entry = (registry or installed()).find(kind, name)
-    return f"{kind} '{name}' ({entry.distribution} {entry.version})"
-
-
-def _held(kind: str, made: Bundle) -> str:
-    return ", ".join((made.encoder if kind == "encoder" else made.clusterer).state_dict()) or "nothing"
