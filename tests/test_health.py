@@ -47,7 +47,7 @@ class One(Clusterer):
         return self
 
     def forward(self, z):
-        return torch.nn.functional.one_hot(torch.zeros(len(z), dtype=torch.int64), self.n_clusters).float()
+        return torch.nn.functional.one_hot(torch.zeros(len(z), dtype=torch.int64, device=z.device), self.n_clusters).float()
 
 
 def test_a_run_says_that_clusters_are_empty_and_what_to_do(tmp_path, monkeypatch):

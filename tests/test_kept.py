@@ -64,7 +64,7 @@ class Absent(Clusterer):
         self.own = embed(encoder, data)[: self.n_clusters].clone()
         return self
     def forward(self, z):
-        own = self.own if self.own is not None else torch.zeros(self.n_clusters, z.shape[1])
+        own = self.own if self.own is not None else z.new_zeros(self.n_clusters, z.shape[1])
         return (-torch.cdist(z, own)).softmax(dim=1)
 """
 

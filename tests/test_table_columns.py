@@ -366,7 +366,7 @@ def test_an_office_table_from_its_path_to_new_labels():
     assert result.exit_code == 0, result.output
     assert "categories: city (3)" in result.output
     assert "2024-0" in Path("run/report.html").read_text(encoding="utf-8"), "dates are shown as such"
-    result = CliRunner().invoke(main, ["predict", "run", "t.csv", "-o", "again.csv"])
+    result = CliRunner().invoke(main, ["predict", "run", "t.csv", "-o", "again.csv", "--device", "cpu"])
     assert result.exit_code == 0, result.output
     assert "medians of the training: price (6)" in result.output
     assert Path("again.csv").read_bytes() == Path("run/labels.csv").read_bytes()

@@ -40,7 +40,7 @@ def test_it_is_a_sentence_and_a_file(falling):
     log = Path(re.search(r"traceback is in '([^']+)'", said)[1])
     text = log.read_text()
     log.unlink()
-    assert text.startswith("deepclust ")
+    assert text.startswith("deepclust")
     assert "Traceback (most recent call last)" in text
     assert text.endswith("ValueError: the moon\nis full\n")
 

@@ -55,11 +55,11 @@ def choose_precision(name: Precision, device: torch.device) -> Literal["float32"
 
 
 def prepare(device: torch.device) -> None:
-    """Make this process deterministic on the device and its float32 products fast.
+    """Make this process deterministic on the device, and its float32 products as exact as their name.
 
-    Deterministic algorithms where torch has them (a warning where not), no denormal numbers, and
-    float32 products through oneDNN where that is as exact: "medium" is faster on many processors,
-    but one with AMX may round to bf16, so the error is measured here.
+    Deterministic algorithms where torch has them (a warning where not), no denormal numbers, no TF32.
+    On the CPU float32 products go through oneDNN where that is as exact: "medium" is faster on many
+    processors, but one with AMX may round to bf16, so the error is measured here.
     """
     torch.set_flush_denormal(True)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -67,10 +67,10 @@ def prepare(device: torch.device) -> None:
     # costs a pass over each new tensor, and nothing here reads memory before it writes it
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
-    if device.type == "cpu":
-        torch.set_float32_matmul_precision("medium")
-        if _product_error() > 1e-5:
-            torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("medium" if device.type == "cpu" else "highest")
+    if device.type == "cpu" and _product_error() > 1e-5:
+        torch.set_float32_matmul_precision("highest")
 
 
 def _product_error() -> float:
