@@ -75,6 +75,7 @@ def _unexpected(error: Exception) -> str:
     import traceback
 
     place = traceback.extract_tb(error.__traceback__)[-1]
+    whose = "".join(f"{note}: " for note in getattr(error, "__notes__", ())[-1:])
     try:
         with tempfile.NamedTemporaryFile(
             "w", prefix="deepclust-", suffix=".log", delete=False, encoding="utf-8"
@@ -85,8 +86,9 @@ def _unexpected(error: Exception) -> str:
     except OSError:
         kept = "The traceback could not be kept"
     return (
-        f"what nobody foresaw, {in_one_line(error)} (in '{place.filename}', line {place.lineno}). {kept}; "
-        "`deepclust --debug COMMAND` shows it. It is a fault of deepclust or of a plugin, not of the request."
+        f"what nobody foresaw, {whose}{in_one_line(error)} (in '{place.filename}', line {place.lineno}). "
+        f"{kept}; `deepclust --debug COMMAND` shows it. It is a fault of deepclust or of a plugin, not of "
+        "the request."
     )
 
 
@@ -154,7 +156,7 @@ def run(
         snapshot_seconds=snapshot_seconds,
     )
     if sorter is not None:
-        sorter.sort_run(outcome.folder, quiet=quiet)
+        sorter.sort(outcome.data, outcome.labels, outcome.n_clusters, quiet=quiet)
     _show_outcome(outcome, quiet)
     if reasons(outcome.scores):
         raise click.exceptions.Exit(UnhealthyResult.exit_code)

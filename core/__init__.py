@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .console import progress
+    from .contract.assignment import NOISE, Assignment
     from .contract.component import Component, Recipe
     from .contract.config import setting
     from .contract.hooks import hookimpl
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
     from .run.run import Run
     from .toolbox.inference import assign, embed, evaluating
     from .toolbox.standardise import Standardise
+    from .toolbox.transductive import Transductive
 
 _WHERE = {
+    "NOISE": "contract.assignment",
+    "Assignment": "contract.assignment",
     "Component": "contract.component",
     "setting": "contract.config",
     "Data": "data.data",
@@ -80,10 +84,13 @@ _WHERE = {
     "Result": "contract.interfaces",
     "Score": "contract.interfaces",
     "Run": "run.run",
+    "Transductive": "toolbox.transductive",
     "Views": "contract.interfaces",
 }
 
 __all__ = [
+    "NOISE",
+    "Assignment",
     "Augments",
     "Classifies",
     "Clusterer",
@@ -110,6 +117,7 @@ __all__ = [
     "Score",
     "Size",
     "Standardise",
+    "Transductive",
     "Truth",
     "Views",
     "arrange",

@@ -63,7 +63,8 @@ def result_of(x, labels, folder, encoder, seen=None, files=None, **more) -> Resu
     return Result(
         z=x.flatten(1)[:, :2].numpy(), labels=np.zeros(n, np.int64), confidence=np.ones(n),
         second=np.ones(n, np.int64), second_confidence=np.zeros(n),
-        distance=x.flatten(1)[:, :2].norm(dim=1).numpy(), centers=np.zeros((2, 2), np.float32), n_clusters=2,
+        distance=x.flatten(1)[:, :2].norm(dim=1).numpy(), centers=np.zeros((2, 2), np.float32),
+        second_distance=np.zeros(n),
         truth=truth, data=Data(x, "made", files=files).seal(), encoder=encoder, clusterer=None,
         folder=folder, seed=0, files=files, quiet=True, **more,
     )  # fmt: skip

@@ -96,7 +96,7 @@ def evaluate(labels, truth, n_clusters=3, z=None, clusterer=None, **settings):
     result = Result(
         z=z, labels=labels, confidence=np.full(n, 0.75, np.float32),
         second=labels, second_confidence=np.zeros(n, np.float32), distance=np.ones(n, np.float32),
-        centers=np.zeros((n_clusters, 4), np.float32), n_clusters=n_clusters,
+        centers=np.zeros((n_clusters, 4), np.float32), second_distance=np.ones(n, np.float32),
         truth=truth, data=Data(torch.from_numpy(z), "tiny").seal(), encoder=None, clusterer=clusterer,
         folder=None, seed=0,
     )  # fmt: skip

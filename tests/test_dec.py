@@ -50,11 +50,11 @@ def pretrained(tmp_path_factory):
 def test_separate_blobs_are_found_without_an_error(pretrained, tmp_path, method, config, optimizer):
     encoder, data, truth = copy.deepcopy(pretrained[0]), *pretrained[1:]
     before = copy.deepcopy(encoder.state_dict())
-    clusterer = method(config(batch_size=32, epochs=5, optimizer=optimizer, tol=0.0), 3)
+    clusterer = method(config(batch_size=32, epochs=5, optimizer=optimizer, tol=0.0), 3, 2)
     clusterer.fit(encoder, data, quiet(tmp_path))
-    labels, confidence, *_ = assign(clusterer, embed(encoder, data))
-    assert accuracy(truth, labels.numpy()) == 1.0
-    assert confidence.mean() > 0.9
+    found = assign(clusterer, embed(encoder, data))
+    assert accuracy(truth, found.labels) == 1.0
+    assert found.confidence.mean() > 0.9
     after = encoder.state_dict()
     moved = {k for k in after if not torch.equal(before[k], after[k])}
     encoders = {k for k in after if k.startswith("encoders")}
@@ -64,9 +64,9 @@ def test_separate_blobs_are_found_without_an_error(pretrained, tmp_path, method,
 
 def test_dec_sharpens_its_assignments(pretrained, tmp_path):
     encoder, data, _ = copy.deepcopy(pretrained[0]), *pretrained[1:]
-    clusterer = DEC(DECConfig(batch_size=32, epochs=8, tol=0.0), 3)
+    clusterer = DEC(DECConfig(batch_size=32, epochs=8, tol=0.0), 3, 2)
     run = quiet(tmp_path)
-    first = run.make("clusterer", "kmeans", 3).fit(encoder, data, run.child("init"))
+    first = run.make("clusterer", "kmeans", 3, 2).fit(encoder, data, run.child("init"))
     clusterer.centers = nn.Parameter(first.centers.clone())
     before = clusterer(embed(encoder, data)).amax(1).mean()
     clusterer.fit(encoder, data, run)
@@ -115,7 +115,7 @@ def test_the_target_is_the_full_sets_by_index_and_as_old_as_it_should_be(tmp_pat
             return super().loss(encoder, batch, p)
 
     torch.manual_seed(0)
-    clusterer = Spy(DECConfig(batch_size=16, epochs=3, refresh=refresh, tol=0.0, lr=0.02), 3)
+    clusterer = Spy(DECConfig(batch_size=16, epochs=3, refresh=refresh, tol=0.0, lr=0.02), 3, 2)
     clusterer.fit(Noisy(), Data(x, "blobs"), quiet(tmp_path))
     assert len(seen) == 18
     assert len({id(p) for p in seen}) == len(range(0, 18, every))
@@ -134,7 +134,7 @@ def test_it_stops_when_labels_stay_and_never_later_than_its_limit(pretrained, tm
         ("limit", {"tol": 0.0, "refresh": 3}, 4 * batches),
         ("long", {"tol": 0.5, "refresh": 10_000}, batches),  # a refresh comes each epoch at least
     ]:
-        clusterer = DEC(DECConfig(batch_size=32, epochs=4, **settings), 3)
+        clusterer = DEC(DECConfig(batch_size=32, epochs=4, **settings), 3, 2)
         clusterer.fit(copy.deepcopy(pretrained[0]), data, quiet(tmp_path / name))
         state = last_state(tmp_path / name)
         assert state["updater"]["iteration"] == iterations, name
@@ -143,7 +143,8 @@ def test_it_stops_when_labels_stay_and_never_later_than_its_limit(pretrained, tm
 
 def test_a_resumed_refinement_does_not_cluster_anew(pretrained, tmp_path, monkeypatch):
     def fit():
-        encoder, clusterer = copy.deepcopy(pretrained[0]), DEC(DECConfig(batch_size=32, epochs=2, tol=0.0), 3)
+        encoder = copy.deepcopy(pretrained[0])
+        clusterer = DEC(DECConfig(batch_size=32, epochs=2, tol=0.0), 3, 2)
         return clusterer.fit(encoder, pretrained[1], quiet(tmp_path)), encoder
 
     first, refined = fit()
@@ -166,7 +167,7 @@ def test_labels_that_go_on_changing_do_not_stop_it(tmp_path):
         def forward(self, z):
             return super().forward(z).roll(self.steps, dims=1)  # all labels are others after two steps
 
-    clusterer = Restless(DECConfig(batch_size=16, epochs=2, refresh=2, tol=0.9), 3)
+    clusterer = Restless(DECConfig(batch_size=16, epochs=2, refresh=2, tol=0.9), 3, 2)
     torch.manual_seed(0)
     clusterer.fit(Noisy(), data, quiet(tmp_path))
     assert last_state(tmp_path)["updater"]["iteration"] == 12
@@ -182,7 +183,7 @@ def test_refinement_waits_for_the_device_at_refreshes_alone(pretrained, tmp_path
 
     items = {}
     for epochs in (2, 6):
-        clusterer = IDEC(IDECConfig(batch_size=32, epochs=epochs, refresh=10, tol=0.0), 3)
+        clusterer = IDEC(IDECConfig(batch_size=32, epochs=epochs, refresh=10, tol=0.0), 3, 2)
         with Count() as count:
             clusterer.fit(copy.deepcopy(pretrained[0]), pretrained[1], quiet(tmp_path / str(epochs)))
         items[epochs] = count.items
@@ -192,7 +193,7 @@ def test_refinement_waits_for_the_device_at_refreshes_alone(pretrained, tmp_path
 @pytest.mark.parametrize("gamma", [0.0, 0.1, 3.0])
 def test_idecs_loss_is_reconstruction_plus_gamma_kl(pretrained, tmp_path, gamma):
     encoder, data, _ = copy.deepcopy(pretrained[0]), *pretrained[1:]
-    clusterer = IDEC(IDECConfig(gamma=gamma, batch_size=32, epochs=1, lr=0.0, tol=0.0), 3)
+    clusterer = IDEC(IDECConfig(gamma=gamma, batch_size=32, epochs=1, lr=0.0, tol=0.0), 3, 2)
     clusterer.fit(encoder, data, quiet(tmp_path))
     p = torch.softmax(torch.randn(300, 3, generator=torch.Generator().manual_seed(0)), 1)
     with torch.no_grad():

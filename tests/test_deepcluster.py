@@ -59,13 +59,13 @@ def fitted(folder, x, n_clusters, encoder=None, **settings):
     """The encoder and the clusterer after a fit on rows x."""
     encoder = encoder or small()
     settings = {"batch_size": 32, "epochs": 5, "lr": 1e-2, "n_init": 3, **settings}
-    clusterer = DeepCluster(DeepClusterConfig(**settings), n_clusters)
+    clusterer = DeepCluster(DeepClusterConfig(**settings), n_clusters, encoder.latent_dim)
     clusterer.fit(encoder, Data(torch.from_numpy(x), "clouds").seal(), quiet(folder))
     return encoder, clusterer
 
 
 def labels_of(encoder, clusterer, x):
-    return assign(clusterer, embed(encoder, Data(torch.from_numpy(x), "x"))).labels.numpy()
+    return assign(clusterer, embed(encoder, Data(torch.from_numpy(x), "x"))).labels
 
 
 @pytest.mark.parametrize("temperature", [0.05, 1.0, 20.0])
@@ -173,7 +173,7 @@ def test_the_network_sees_distorted_samples_and_learns_the_clean_ones_labels(tmp
 
     for augment in (True, False):
         seen.clear()
-        clusterer = Spy(DeepClusterConfig(epochs=1, n_init=1, augment=augment), 2)
+        clusterer = Spy(DeepClusterConfig(epochs=1, n_init=1, augment=augment), 2, 4)
         clusterer.fit(small(), Data(torch.from_numpy(x), "x"), quiet(tmp_path / str(augment)))
         assert (torch.cat(seen).abs().max() > 0.1) == augment
 
@@ -196,7 +196,8 @@ def test_a_killed_fit_resumes_to_the_same_bits(tmp_path, kills, monkeypatch):
     monkeypatch.setattr(Updater, "update", counted)
 
     def fit(folder, stop_at=None, seconds=0.0):
-        encoder, clusterer = small(), DeepCluster(DeepClusterConfig(**settings), 3)
+        encoder = small()
+        clusterer = DeepCluster(DeepClusterConfig(**settings), 3, encoder.latent_dim)
         done["stop"] = stop_at
         clusterer.fit(encoder, data, quiet(folder, snapshot_seconds=seconds))
         return {**encoder.state_dict(), **{f"c.{k}": v for k, v in clusterer.state_dict().items()}}
@@ -273,7 +274,7 @@ def test_views_are_those_asked_for_and_none_by_default():
 def test_views_of_what_is_no_image_are_refused_before_anything_is_trained(tmp_path, setting):
     with pytest.raises(InvalidSetting, match=r"views of images .*shape \(6,\)"):
         fitted(tmp_path / "run", clouds((9, 9))[0], 2, **setting)
-    clusterer = DeepCluster(DeepClusterConfig(**setting), 2)
+    clusterer = DeepCluster(DeepClusterConfig(**setting), 2, 4)
     with pytest.raises(InvalidData, match="from 0 to 1"):
         clusterer.fit(small(), Data(2 * torch.rand(9, 3, 4, 4) - 1, "x"), quiet(tmp_path / "run"))
     assert not (tmp_path / "run").exists()

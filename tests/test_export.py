@@ -278,7 +278,7 @@ def file_of(encoder, clusterer):
 
     record = {kind: {"name": cls.__name__.lower(), "settings": {}} for kind, cls in classes.items()}
     record = {**record, "n_clusters": 3, "versions": {"deepclust": "?", "plugins": {}}}
-    made = encoder(None, (4,)), clusterer(None, 3)
+    made = encoder(None, (4,)), clusterer(None, 3, 4)
     preparation = Preparation((4,), "float32")
     bundles.Bundle(*made, torch.zeros(3, 4), preparation, record).save(Path("other.safetensors"))
     return Known()

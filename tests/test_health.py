@@ -40,14 +40,12 @@ class One(Clusterer):
 
     Config = None
 
-    def __init__(self, config, n_clusters):
-        super().__init__(config, n_clusters)
-
     def fit(self, encoder, data, run):
         return self
 
     def forward(self, z):
-        return torch.nn.functional.one_hot(torch.zeros(len(z), dtype=torch.int64, device=z.device), self.n_clusters).float()
+        labels = torch.zeros(len(z), dtype=torch.int64, device=z.device)
+        return torch.nn.functional.one_hot(labels, self.n_clusters).float()
 
 
 def test_a_run_says_that_clusters_are_empty_and_what_to_do(tmp_path, monkeypatch):

@@ -56,8 +56,8 @@ class Lost(Forgetful):
 
 class Absent(Clusterer):
     Config = Settings
-    def __init__(self, config, n_clusters):
-        super().__init__(config, n_clusters)
+    def __init__(self, config, n_clusters, latent_dim):
+        super().__init__(config, n_clusters, latent_dim)
         self.own = None
     def fit(self, encoder, data, run):
         from deepclust.core import embed

@@ -36,7 +36,7 @@ def digits():
 
 def fitted(data, tmp_path, n_clusters=10, seed=0, **settings):
     encoder = Project(data.shape)
-    clusterer = KMeans(build(KMeansConfig, settings, "kmeans"), n_clusters)
+    clusterer = KMeans(build(KMeansConfig, settings, "kmeans"), n_clusters, encoder.latent_dim)
     clusterer.fit(encoder, data, Run(tmp_path, seed=seed, quiet=True))
     return clusterer, embed(encoder, data)
 
@@ -94,15 +94,15 @@ def test_the_posterior_is_that_of_equal_gaussians(tmp_path):
 def test_assign_is_predict_in_pieces(digits, tmp_path):
     data, _ = digits
     clusterer, z = fitted(data, tmp_path, n_init=1)
-    labels, confidence, *_ = assign(clusterer, z, batch_size=100)
-    assert torch.equal(labels, clusterer.predict(z))
-    torch.testing.assert_close(confidence, clusterer(z).amax(1))
+    found = assign(clusterer, z, batch_size=100)
+    assert found.labels.tolist() == clusterer.predict(z).tolist()
+    torch.testing.assert_close(torch.from_numpy(found.confidence), clusterer(z).amax(1))
 
 
 def test_a_state_dict_brings_the_clusters_back(digits, tmp_path):
     data, _ = digits
     clusterer, z = fitted(data, tmp_path, n_init=1)
-    other = KMeans(KMeansConfig(), 10)
+    other = KMeans(KMeansConfig(), 10, 0)
     other.centers = torch.zeros_like(clusterer.centers)
     other.load_state_dict(clusterer.state_dict())
     assert torch.equal(other(z), clusterer(z))

@@ -53,7 +53,7 @@ def small():
 
 
 def labels_of(encoder, clusterer, data):
-    return assign(clusterer, embed(encoder, data)).labels.numpy()
+    return assign(clusterer, embed(encoder, data)).labels
 
 
 def same_partition(a, b):
@@ -321,7 +321,8 @@ COLLAPSES = {
 def refined(folder, name, data, n_clusters=3, **settings):
     """The encoder and the clusterer after a fit, and what was said."""
     cls = installed().load("clusterer", name)
-    encoder, clusterer = small(), cls(build(cls.Config, settings, "clusterer"), n_clusters)
+    encoder = small()
+    clusterer = cls(build(cls.Config, settings, "clusterer"), n_clusters, encoder.latent_dim)
     run = quiet(folder, snapshot_seconds=0)
     checkpoint.seed_everything(0)
     clusterer.fit(encoder, data, run)

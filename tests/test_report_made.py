@@ -60,7 +60,7 @@ def make_result(folder, n=60, encoder=None, seed=0, **changes):
     made = {
         "z": codes, "labels": labels, "confidence": confidence, "second": 1 - labels,
         "second_confidence": 1 - confidence, "distance": np.zeros(n), "centers": np.array([[0, 1], [1, 0.0]]),
-        "n_clusters": 2, "truth": None, "data": Data(x.contiguous(), f"{n} samples").seal(),
+        "second_distance": np.zeros(n), "truth": None, "data": Data(x.contiguous(), f"{n} samples").seal(),
         "encoder": encoder, "clusterer": None, "folder": folder, "seed": 0, "quiet": True,
     }  # fmt: skip
     return Result(**{**made, **changes})

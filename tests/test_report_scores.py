@@ -28,7 +28,8 @@ def make_result(folder, labels, classes=None, **changes):
     made = {
         "z": rng.normal(size=(n, 4)).astype(np.float32), "labels": labels, "confidence": np.full(n, 0.7),
         "second": (labels + 1) % 3, "second_confidence": np.full(n, 0.2), "distance": np.ones(n),
-        "centers": np.zeros((3, 4)), "n_clusters": 3, "data": Data(torch.rand(n, 1, 3, 3), f"{n}").seal(),
+        "centers": np.zeros((3, 4)), "second_distance": np.ones(n),
+        "data": Data(torch.rand(n, 1, 3, 3), f"{n}").seal(),
         "truth": None if classes is None else Truth(np.asarray(classes), ("one", "two", "three")),
         "encoder": nn.Identity(), "clusterer": None, "folder": folder, "seed": 0, "quiet": True,
     }  # fmt: skip

@@ -1,6 +1,7 @@
 """Where samples belong, and the tables that say it."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from torch import nn
 
 from deepclust.core import Data, Truth, assign
-from deepclust.core.run.results import Placed, placed, write_clusters, write_examples, write_labels
+from deepclust.core.contract.assignment import Assignment
+from deepclust.core.run.results import write_clusters, write_examples, write_labels
 from deepclust.core.toolbox.inference import centers_of, distances
 
 
@@ -17,7 +19,7 @@ class Table(nn.Module):
 
     def __init__(self, n_clusters: int, centers: torch.Tensor | None = None) -> None:
         super().__init__()
-        self.n_clusters = n_clusters
+        self.n_clusters, self.noise = n_clusters, False
         if centers is not None:
             self.centers = centers
 
@@ -33,10 +35,10 @@ def soft(n: int, k: int, seed: int = 0) -> torch.Tensor:
     return torch.rand(n, k, generator=generator).softmax(dim=1)
 
 
-def where(n: int = 40, k: int = 3, seed: int = 0) -> Placed:
+def where(n: int = 40, k: int = 3, seed: int = 0) -> Assignment:
     rng = np.random.default_rng(seed)
-    q = soft(n, k, seed)
-    return placed(assign(Table(k), q), torch.from_numpy(rng.random(n).astype(np.float32)))
+    near, far = (rng.random(n).astype(np.float32) for _ in range(2))
+    return replace(assign(Table(k), soft(n, k, seed)), distance=near, second_distance=far)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 1000])
@@ -44,8 +46,9 @@ def where(n: int = 40, k: int = 3, seed: int = 0) -> Placed:
 def test_first_and_second_choice_are_those_of_a_sort(k, batch_size):
     q = soft(50, k)
     found = assign(Table(k), q, batch_size=batch_size)
+    columns = found.labels, found.confidence, found.second, found.second_confidence
     for row, label, confidence, second, second_confidence in zip(
-        q.tolist(), *(column.tolist() for column in found), strict=True
+        q.tolist(), *(column.tolist() for column in columns), strict=True
     ):
         order = sorted(range(k), key=lambda j: -row[j])
         assert [label, second] == order[:2]
@@ -104,19 +107,27 @@ def test_prototypes_are_the_sure_and_doubtful_the_unsure():
         assert w.doubtful(k).tolist() == unsure
 
 
-def test_of_equally_sure_ones_the_nearest_comes_first():
+def made(**columns) -> Assignment:
+    """Four samples in the first of two clusters, equally sure."""
     ones = np.ones(4, np.float32)
-    w = Placed(np.zeros(4, int), ones, ones.astype(int), ones * 0, np.array([3, 1, 2, 1.0]))
+    given = {
+        "labels": np.zeros(4, int), "confidence": ones, "second": ones.astype(int),
+        "second_confidence": ones * 0, "centers": np.zeros((2, 2)),
+    }  # fmt: skip
+    return Assignment(**given, **columns)
+
+
+def test_of_equally_sure_ones_the_nearest_comes_first():
+    w = made(distance=np.array([3, 1, 2, 1.0]), second_distance=np.ones(4))
     assert w.prototypes(0).tolist() == [1, 3, 2, 0]
     assert w.prototypes(1).tolist() == []
 
 
 def test_of_equally_sure_ones_those_between_two_centres_are_doubtful():
-    ones = np.ones(4, np.float32)
     near, far = np.array([1, 1, 2, 0.0]), np.array([5, 3, 9, 0.0])
-    w = Placed(np.zeros(4, int), ones, ones.astype(int), ones * 0, near, far)
+    w = made(distance=near, second_distance=far)
     assert w.doubtful(0).tolist() == [1, 2, 0, 3]
-    assert w._replace(confidence=np.array([1, 1, 1, 0.9])).doubtful(0).tolist() == [3, 1, 2, 0]
+    assert replace(w, confidence=np.array([1, 1, 1, 0.9])).doubtful(0).tolist() == [3, 1, 2, 0]
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 30, 100])
@@ -179,10 +190,11 @@ def test_samples_without_names_have_indices_and_without_truth_no_column(tmp_path
 
 def test_the_table_of_clusters_counts_members_and_classes(tmp_path):
     w = where(100)
+    w = replace(w, centers=np.zeros((4, 3)))
     data = Data(torch.zeros(100, 2), "many", files=[f"row {i}" for i in range(100)], key="id")
     rng = np.random.default_rng(1)
     truth = Truth(rng.integers(-1, 3, 100), ("cat", "dog", "emu"))
-    write_clusters(tmp_path / "clusters.csv", data, w, 4, truth)
+    write_clusters(tmp_path / "clusters.csv", data, w, truth)
     found = rows(tmp_path / "clusters.csv")
     assert [r["cluster"] for r in found] == list("0123")
     for k, row in enumerate(found[:3]):
@@ -196,7 +208,7 @@ def test_the_table_of_clusters_counts_members_and_classes(tmp_path):
         share = classes.count(row["majority"]) / len(classes)
         assert float(row["majority_share"]) == pytest.approx(share, abs=1e-6)
     assert list(found[3].values()) == ["3", "0", "0.000000", "", "", "", ""]
-    write_clusters(tmp_path / "without.csv", data, w, 4, None)
+    write_clusters(tmp_path / "without.csv", data, w, None)
     header = ["cluster", "samples", "share", "confidence", "prototype"]
     assert [list(r) for r in rows(tmp_path / "without.csv")] == [header] * 4
 
@@ -204,7 +216,7 @@ def test_the_table_of_clusters_counts_members_and_classes(tmp_path):
 def test_the_table_of_examples_has_both_kinds_of_each_cluster(tmp_path):
     w = where(100)
     data = Data(torch.zeros(100, 2), "many", files=[f"row {i}" for i in range(100)], key="id")
-    write_examples(tmp_path / "examples.csv", data, w, 3)
+    write_examples(tmp_path / "examples.csv", data, w)
     found = rows(tmp_path / "examples.csv")
     for k in range(3):
         for kind, members in zip(("prototype", "doubtful"), w.examples(k, 16, 16), strict=True):

@@ -29,7 +29,8 @@ def result_of(z, y, folder, names=None, **more) -> Result:
     given = {
         "z": z, "labels": np.zeros(n, np.int64), "confidence": np.ones(n), "second": np.zeros(n, np.int64),
         "second_confidence": np.zeros(n), "distance": np.zeros(n), "centers": np.zeros((2, z.shape[1])),
-        "n_clusters": 2, "truth": truth, "data": Data(torch.from_numpy(z), f"codes, {n} samples").seal(),
+        "second_distance": np.zeros(n), "truth": truth,
+        "data": Data(torch.from_numpy(z), f"codes, {n} samples").seal(),
         "encoder": None, "clusterer": None, "folder": folder, "seed": 0, "quiet": True,
     }  # fmt: skip
     return Result(**{**given, **more})

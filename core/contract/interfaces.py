@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ..data.data import Data, Size, Truth
 from ..data.preparation import Preparation
 from ..data.training_range import fitted
+from .assignment import Assignment
 
 if TYPE_CHECKING:
     from ..run.run import Run
@@ -52,16 +53,48 @@ class Encoder(nn.Module, ABC):
 class Clusterer(nn.Module, ABC):
     """Sorts codes into clusters, and may refine the encoder while it learns to.
 
-    ``needs`` lists the abilities (protocols of this module) that its encoder must have.
-    ``unsupervised_loss`` is, after ``fit``, the loss on samples held back by which an epoch was chosen,
-    less being better; None where nothing is chosen so.
+    Parameters
+    ----------
+    config :
+        An instance of ``Config``.
+    n_clusters : int
+        K, as asked for. A class with ``finds_n_clusters`` is given 0 where nobody asked for a number; its
+        ``fit`` sets ``self.n_clusters`` to what it found, with which the saved model is made again.
+    latent_dim : int
+        D, the dimensions of the codes, so that weights and centres have their shape from the beginning.
+
+    Attributes
+    ----------
+    needs : the abilities (``core.contract.interfaces``) that its encoder must have.
+    finds_n_clusters : whether it finds K itself, so that ``--clusters`` may be left out.
+    noise : whether it may leave samples out of all clusters, with the label -1.
+    unsupervised_loss : after ``fit``, the loss on samples held back by which an epoch was chosen, less being
+        better; None where nothing is chosen so.
+
+    Example::
+
+        class Nearest(Clusterer):
+            Config = NearestConfig
+
+            def __init__(self, config, n_clusters, latent_dim):
+                super().__init__(config, n_clusters, latent_dim)
+                self.register_buffer("centers", torch.zeros(n_clusters, latent_dim))
+
+            def fit(self, encoder, data, run):
+                self.centers.copy_(embed(encoder, data)[: self.n_clusters])
+                return self
+
+            def forward(self, z):
+                return torch.softmax(-torch.cdist(z, self.centers), dim=1)
     """
 
     Config: ClassVar[type[Any]]
     needs: ClassVar[tuple[type[Any], ...]] = ()
+    finds_n_clusters: ClassVar[bool] = False
+    noise: ClassVar[bool] = False
     unsupervised_loss: float | None = None
 
-    def __init__(self, config: Any, n_clusters: int) -> None:
+    def __init__(self, config: Any, n_clusters: int, latent_dim: int) -> None:
         super().__init__()
         self.n_clusters = n_clusters
 
@@ -75,26 +108,23 @@ class Clusterer(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
-        """Learn the clusters of ``encoder``'s codes of ``data``."""
+        """Learn the clusters of ``encoder``'s codes, as ``core.embed(encoder, data)`` gives them (N, D)."""
 
     @abstractmethod
     def forward(self, z: Tensor) -> Tensor:
-        """Codes (B, D) to soft assignments (B, K), rows that sum to 1."""
+        """Codes (B, D) to soft assignments (B, K), finite, not negative, in rows that sum to 1."""
 
     def predict(self, z: Tensor) -> Tensor:
-        """Codes (B, D) to labels (B,) int64 in [0, K): the largest soft assignment."""
+        """Codes (B, D) to labels (B,) int64 in [0, K), or -1 for noise; here the largest soft assignment."""
         labels: Tensor = self(z).argmax(dim=1)
         return labels
 
 
-@dataclass(frozen=True)
-class Result:
-    """What evaluators look at, for the N samples that were scored.
+@dataclass(frozen=True, kw_only=True)
+class Result(Assignment):
+    """What evaluators look at, for the N samples that were scored: where they are assigned, and
 
-    z: (N, D) codes. labels: (N,) clusters. confidence: (N,) the largest soft assignment.
-    second: (N,) the second choice, and its soft assignment in second_confidence: (N,).
-    distance: (N,) from the sample's code to its cluster's centre in centers: (K, D); second_distance:
-    (N,) to the centre of its second choice, where it is known.
+    z: (N, D) their codes.
     truth: None where there is none. files: a name for each sample, where there are any, of the kind
     that ``key`` says. folder: where figures and tables go. record: what run.json holds.
     scores: what the evaluators before this one gave, by their names.
@@ -102,13 +132,6 @@ class Result:
     """
 
     z: np.ndarray
-    labels: np.ndarray
-    confidence: np.ndarray
-    second: np.ndarray
-    second_confidence: np.ndarray
-    distance: np.ndarray
-    centers: np.ndarray
-    n_clusters: int
     truth: Truth | None
     data: Data
     encoder: Encoder
@@ -121,7 +144,6 @@ class Result:
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     test: Result | None = None
-    second_distance: np.ndarray | None = None
 
 
 Score = float | str | Sequence[Any]

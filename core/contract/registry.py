@@ -35,6 +35,11 @@ class Entry:
     distribution: str
     version: str
 
+    @property
+    def source(self) -> str:
+        """Which component it is and where from: ``encoder 'sdae' (deepclust 0.1.0)``."""
+        return f"{self.kind} '{self.component.name}' ({self.distribution} {self.version})"
+
 
 @dataclass(frozen=True)
 class RecipeEntry:

@@ -5,25 +5,34 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from ..console import progress
 from ..contract import config as configs
+from ..contract.assignment import Assignment
 from ..contract.interfaces import Clusterer, Encoder
 from ..contract.registry import Registry, installed
 from ..data.data import Data
 from ..data.preparation import Preparation
-from ..errors import BrokenPlugin, DeepclustError, InvalidData, InvalidSetting, OccupiedFolder, UnknownName
+from ..errors import (
+    BrokenPlugin,
+    DeepclustError,
+    InvalidData,
+    InvalidSetting,
+    OccupiedFolder,
+    TrainingFailed,
+    UnknownName,
+)
 from ..files import write_with
-from ..toolbox.inference import assign, distances, embed
+from ..toolbox.inference import assign, embed
+from .boundary import check_shape, source
 from .folder import RECORD, read_record
-from .results import Placed, placed
 
 WEIGHTS = "model.safetensors"
 HEADER = "deepclust"
@@ -48,21 +57,46 @@ class Bundle:
         """K."""
         return int(self.record["n_clusters"])
 
+    @classmethod
+    def trained(
+        cls, encoder: Encoder, clusterer: Clusterer, data: Data, record: Mapping[str, Any], *, quiet: bool
+    ) -> tuple[Self, Tensor, Assignment]:
+        """The model that training came to, the codes (N, D) of the data it was trained on, and where these
+        belong; raises as ``predict`` does."""
+        record = {**record, "n_clusters": clusterer.n_clusters}
+        model = cls(encoder, clusterer, torch.empty(0), data.preparation, record)
+        try:
+            z = model.embed(data, quiet=quiet)
+        except InvalidData as error:
+            raise TrainingFailed(
+                "what was trained gives codes that are not finite for some samples: train it anew with a "
+                "lower learning rate (encoder.lr, clusterer.lr), or with --precision float32."
+            ) from error
+        assignment = assign(clusterer, z, who=source(record, "clusterer"))
+        return replace(model, centers=torch.from_numpy(assignment.centers).to(z)), z, assignment
+
     def embed(self, data: Data, *, quiet: bool = True) -> Tensor:
         """Codes (N, D) of prepared data.
 
-        Raises InvalidData for codes that are not finite.
+        Raises InvalidData for codes that are not finite, BrokenPlugin for those of another shape.
         """
         with progress("embedding", len(data), "samples", quiet=quiet, least_seconds=2) as advance:
             z = embed(self.encoder, data, advance=advance)
+        check_shape(z, self.encoder, len(data), source(self.record, "encoder"))
         check_codes(z, data.description)
         return z
 
-    def predict(self, data: Data, *, quiet: bool = True) -> tuple[Tensor, Placed]:
-        """Codes (N, D) of prepared data, and where the samples belong; raises as ``embed`` does."""
+    def assign(self, z: Tensor) -> Assignment:
+        """Where codes z (N, D) belong."""
+        return assign(self.clusterer, z, self.centers.to(z), who=source(self.record, "clusterer"))
+
+    def predict(self, data: Data, *, quiet: bool = True) -> tuple[Tensor, Assignment]:
+        """Codes (N, D) of prepared data, and where the samples belong.
+
+        Raises as ``embed``, and BrokenPlugin where the clusterer says what none may.
+        """
         z = self.embed(data, quiet=quiet)
-        assignment = assign(self.clusterer, z)
-        return z, placed(assignment, distances(z, assignment.labels, self.centers))
+        return z, self.assign(z)
 
     def save(self, path: Path) -> None:
         """Write the weights with everything else in the header of one safetensors file.
@@ -115,7 +149,7 @@ def load(path: Path, device: torch.device, registry: Registry | None = None) -> 
     except TypeError as error:
         raise DeepclustError(f"'{path}' was written by another version of deepclust: {error}.") from error
 
-    def make(kind: str, argument: Any) -> Any:
+    def make(kind: str, *arguments: Any) -> Any:
         name, settings = record[kind]["name"], record[kind]["settings"]
         made_with = record.get("versions", {}).get("plugins", {}).get(name, "another version")
         try:
@@ -129,7 +163,7 @@ def load(path: Path, device: torch.device, registry: Registry | None = None) -> 
                 f"'{path}' was made with {kind} '{name}' of {made_with}, whose settings are not those of "
                 f"the version that is installed: {error}"
             ) from error
-        model = cls(config, argument).to(device)
+        model = cls(config, *arguments).to(device)
         try:
             return _restore(model, kind, tensors).eval()
         except RuntimeError as error:
@@ -138,9 +172,10 @@ def load(path: Path, device: torch.device, registry: Registry | None = None) -> 
                 f"{' '.join(str(error).split())}"
             ) from error
 
+    encoder = make("encoder", preparation.shape)
     return Bundle(
-        make("encoder", preparation.shape),
-        make("clusterer", record["n_clusters"]),
+        encoder,
+        make("clusterer", record["n_clusters"], encoder.latent_dim),
         tensors["centers"],
         preparation,
         record,

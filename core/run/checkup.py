@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contract.interfaces import Decodes, Encoder
+from ..contract.assignment import NOISE
+from ..contract.interfaces import Clusterer, Decodes, Encoder
 from ..data.data import Data
 from ..engine import Trainer, Updater
 from ..engine.checkpoint import rng_state, set_rng_state
 from ..engine.extensions.log import LOG_NAME
-from ..errors import TrainingFailed
+from ..errors import BrokenPlugin, TrainingFailed
 from ..toolbox.health import measure
 from ..toolbox.inference import evaluating
 
@@ -27,6 +28,7 @@ FLAT = 1e-6  # variance of the codes, as a share of their mean square, below whi
 LARGEST = 1e15  # of a code: its square, summed over many, is far from overflowing still
 LINE = 1e-4  # variance of the codes beside their first axis, as a share of all of it
 TIGHT = 0.01  # variance within two groups, as a share of all of it, below which they are tight
+MUCH, MOST = 0.5, 0.9  # shares of noise from which on it is said, and from which on it is ill
 LEFT = 0.5  # share of the effective clusters that the codes came with, below which clusters were lost
 
 
@@ -217,6 +219,24 @@ def effective_clusters(z: Tensor, n_clusters: int, seed: int) -> float:
     return measure(labels, np.ones(len(labels)), n_clusters).effective
 
 
+def found_clusters(clusterer: Clusterer, name: str) -> int:
+    """The number of clusters after ``fit``.
+
+    Raises TrainingFailed where it is none, BrokenPlugin where it is no number.
+    """
+    n_clusters = clusterer.n_clusters
+    if not isinstance(n_clusters, int):
+        raise BrokenPlugin(
+            f"{name} says after its fit that n_clusters is {n_clusters!r}; it must be an int: say int(...)."
+        )
+    if n_clusters < 1:
+        raise TrainingFailed(
+            f"{name} found no cluster: all samples are noise to it; see its settings with "
+            f"`deepclust info {name}`."
+        )
+    return n_clusters
+
+
 def look_at_clusters(
     labels: np.ndarray, n_clusters: int, before: float, codes_ill: bool, clusterer: str
 ) -> list[Finding]:
@@ -225,9 +245,20 @@ def look_at_clusters(
     labels: (N,), -1 where a sample is in none. before: ``effective_clusters`` of the codes that the
     clusterer was given. codes_ill: whether these are ill themselves. clusterer: its name.
     """
-    placed = labels[labels >= 0]
+    placed = labels[labels != NOISE]
     if not len(placed):
         return [Finding(f"{clusterer} put no sample into any cluster.", ill=True)]
+    noise = 1 - len(placed) / len(labels)
+    if noise > MUCH:
+        return [
+            Finding(
+                f"{clusterer} left {noise:.0%} of the samples out of all clusters, as noise: its settings "
+                f"(`deepclust info {clusterer}`) ask for denser groups than there are.",
+                ill=noise > MOST,
+            )
+        ]
+    if n_clusters == 1:
+        return [Finding(f"{clusterer} found one cluster, with all samples that are no noise.", ill=True)]
     after = measure(placed, np.ones(len(placed)), n_clusters)
     lost = after.effective < LEFT * before
     if not after.empty and not lost:

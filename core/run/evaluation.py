@@ -1,70 +1,49 @@
-"""What a trained model says of its samples and of held-out ones: placed, written, scored."""
+"""What a trained model says of its samples and of held-out ones: written and scored."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
-from ..console import phase, progress
-from ..contract.interfaces import Clusterer, Encoder, Evaluator, Result
+from ..console import phase
+from ..contract.assignment import Assignment
+from ..contract.interfaces import Evaluator, Result
 from ..data.data import Data
 from ..errors import DeepclustError
 from ..files import replacing
-from ..toolbox.inference import assign, centers_of, distances, embed
 from ..words import in_one_line
 from . import results
+from .bundle import Bundle
 from .run import Run
 
 
-@dataclass(frozen=True)
-class Trained:
-    """A trained pair, the run that it comes from, and what run.json holds."""
-
-    encoder: Encoder
-    clusterer: Clusterer
-    run: Run
-    record: Mapping[str, Any]
-
-    def place(self, data: Data, centers: Tensor | None = None) -> tuple[Result, Tensor]:
-        """The samples of ``data`` in their clusters, and the clusters' centres, (K, D).
-
-        centers: where they are known already; by default as ``centers_of`` finds them.
-        """
-        hidden, quiet = data.seal(), self.run.quiet
-        with progress("embedding", len(data), "samples", quiet=quiet, least_seconds=2) as advance:
-            z = embed(self.encoder, hidden, advance=advance)
-        assignment = assign(self.clusterer, z)
-        if centers is None:
-            centers = centers_of(self.clusterer, z, assignment.labels)
-        first, second = (distances(z, own, centers) for own in (assignment.labels, assignment.second))
-        where = results.placed(assignment, first, second)
-        result = Result(
-            **where._asdict(), z=z.cpu().numpy(), centers=centers.cpu().numpy(),
-            n_clusters=self.clusterer.n_clusters, truth=data.truth, data=hidden, encoder=self.encoder,
-            clusterer=self.clusterer, folder=self.run.folder, seed=self.run.seed, files=data.files,
-            key=data.key, quiet=quiet, record=self.record,
-        )  # fmt: skip
-        return result, centers
+def result_of(
+    model: Bundle, z: Tensor, assignment: Assignment, data: Data, run: Run, record: Mapping[str, Any]
+) -> Result:
+    """What evaluators look at: a model's codes z (N, D) of ``data`` and where these belong."""
+    return Result(
+        **vars(assignment), z=z.cpu().numpy(), truth=data.truth, data=data.seal(), encoder=model.encoder,
+        clusterer=model.clusterer, folder=run.folder, seed=run.seed, files=data.files, key=data.key,
+        quiet=run.quiet, record=record,
+    )  # fmt: skip
 
 
 def write_results(result: Result, data: Data) -> None:
     """The tables and codes of a run, and the table of its held-out samples."""
     folder = result.folder
-    where, n_clusters = results.placed_of(result), result.n_clusters
-    results.write_labels(folder / results.LABELS, data, where, data.truth)
-    results.write_clusters(folder / results.CLUSTERS, data, where, n_clusters, data.truth)
-    results.write_examples(folder / results.EXAMPLES, data, where, n_clusters)
+    results.write_labels(folder / results.LABELS, data, result, data.truth)
+    results.write_clusters(folder / results.CLUSTERS, data, result, data.truth)
+    results.write_examples(folder / results.EXAMPLES, data, result)
     with replacing(folder / results.EMBEDDING) as file:
         np.save(file, result.z)
     if data.skipped:
         results.write_table(folder / results.SKIPPED, [data.key, "reason"], data.skipped)
     if result.test is not None and data.test is not None:
-        there = results.placed_of(result.test)
-        results.write_labels(folder / results.TEST_LABELS, data.test, there, data.test.truth)
+        results.write_labels(folder / results.TEST_LABELS, data.test, result.test, data.test.truth)
 
 
 def protocol(data: Data, *, supervised: bool, seed: int, notices: Sequence[str] = ()) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..contract.registry import Registry, installed
+from ..contract.registry import Registry
 from ..data.data import Data
 from ..engine import checkpoint
 from ..errors import BrokenPlugin
@@ -18,6 +18,7 @@ from ..words import counted, in_one_line
 from . import bundle as bundles
 from . import device as devices
 from . import scores as scored
+from .boundary import source
 from .bundle import Bundle
 
 CHECKED = 256  # samples
@@ -52,23 +53,21 @@ def check_kept(path: Path, made: Bundle, data: Data, registry: Registry | None =
     opened = bundles.load(path, made.centers.device, registry)
 
     def compare(kind: str, what: str, most: float, ask: Callable[[Bundle], Tensor], near: float) -> Tensor:
-        name = made.record[kind]["name"]
-        entry = (registry or installed()).find(kind, name)
-        source = f"{kind} '{name}' ({entry.distribution} {entry.version})"
+        who = source(made.record, kind)
         held = ", ".join((made.encoder if kind == "encoder" else made.clusterer).state_dict()) or "nothing"
         first = ask(made)
         if int(_off(first, ask(made), near).sum()) > most * len(first):
-            raise BrokenPlugin(f"{source} gives other {what} each time it is asked.")
+            raise BrokenPlugin(f"{who} gives other {what} each time it is asked.")
         try:
             count = int(_off(first, ask(opened), near).sum())
         except Exception as error:
             raise BrokenPlugin(
-                f"{source} fails once it is saved and opened again ({in_one_line(error)}): its state_dict, "
+                f"{who} fails once it is saved and opened again ({in_one_line(error)}): its state_dict, "
                 f"which holds {held}, lacks what it needs."
             ) from error
         if count > most * len(first):
             raise BrokenPlugin(
-                f"{source} gives other {what} for {count} of {counted(len(first), 'sample')} once it is "
+                f"{who} gives other {what} for {count} of {counted(len(first), 'sample')} once it is "
                 f"saved and opened again: its state_dict, which holds {held}, lacks what they depend on. "
                 "Labels and codes are written; the model is not fit to predict."
             )

@@ -17,27 +17,29 @@ import numpy as np
 import torch
 
 from ..console import phase
-from ..contract.interfaces import Clusterer, Encoder, Place
+from ..contract.interfaces import Clusterer, Encoder, Place, Result
 from ..contract.registry import Registry, installed
 from ..data.data import Data
 from ..data.scaling import scaled
 from ..engine import checkpoint
-from ..errors import InvalidData
+from ..errors import InvalidData, InvalidSetting
 from ..files import write_json
 from ..words import counted
 from . import checkup, count, rehearsal, results
 from . import device as devices
 from . import folder as folders
 from . import scores as scored
+from .boundary import Watch, called, check_shape
 from .bundle import WEIGHTS, Bundle
 from .choice import choose, stand_in
-from .evaluation import Trained, evaluate, protocol, write_results
+from .evaluation import evaluate, protocol, result_of, write_results
 from .memory import enough
 from .opening import check_kept
 from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
 from .run import Notice, Run, gather_notices
 from .spent import Spent
 
+FOUND = "found"  # in the record, of clusters that the clusterer counts
 FEWER = "take fewer or smaller samples, or a machine with more memory."
 LESS_MEMORY = (
     "what was trained is kept: free memory and give the same command again, which goes on there, or take "
@@ -47,9 +49,14 @@ LESS_MEMORY = (
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: its folder, its scores, and whether it stood there finished already."""
+    """What a run came to: its folder, its data and their labels (N,), its scores, and whether it stood there
+    finished already.
+    """
 
     folder: Path
+    data: Data
+    labels: np.ndarray
+    n_clusters: int
     scores: dict[str, Any]
     was_finished: bool = False
 
@@ -105,17 +112,19 @@ def run(
     )  # fmt: skip
     encoder = _make_encoder(plan, data, work)
     check_made(plan, encoder)
-    encoder.check(_training(plan, data))
-    plan.clusterer.cls(plan.clusterer.config, fewest).check(encoder, data.seal())
+    with called(plan.encoder.source, "check"):
+        encoder.check(_training(plan, data))
+    _make_clusterer(plan, fewest, encoder).check(encoder, data.seal())
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
                 scores = scored.read(folder / scored.SCORES)
-                return Outcome(folder, scores, was_finished=True)
-        shown = f"{asked} clusters" if isinstance(asked, int) else f"{asked[0]} to {asked[1]} clusters"
+                labels = results.read_labels(folder / results.LABELS)
+                if len(labels) == len(data):
+                    return Outcome(folder, data, labels, earlier["n_clusters"], scores, was_finished=True)
         supervised = plan.encoder.entry.component.supervised
-        say(f"{data.description}, {shown}, on {devices.describe(device)}, {precision}")
+        say(f"{data.description}, {_shown(asked)}, on {devices.describe(device)}, {precision}")
         if supervised:
             say(f"  encoder '{request.encoder}' learns from the labels of the samples it is trained on")
         for line in record["said"]:
@@ -131,20 +140,18 @@ def run(
             spent = Spent(folder)
             try:
                 with enough(f"the run in '{folder}'", lambda: LESS_MEMORY):
-                    n_clusters, scores = _carry_out(
-                        plan, encoder, data, asked, evaluators, record, work, spent
-                    )
+                    result, scores = _carry_out(plan, encoder, data, asked, evaluators, record, work, spent)
             finally:
                 spent.end()
             scores["resumed"] = earlier is not None
             write_json(folder / scored.SCORES, scores)
-            last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
+            last = {"n_clusters": result.n_clusters, "peak_memory_bytes": _peak_memory()}
             record["said"] += work.remarks
             write_json(folder / folders.RECORD, {**record, "status": "finished", **last})
             spent.remove()
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
-    return Outcome(folder, scores)
+    return Outcome(folder, data, result.labels, result.n_clusters, scores)
 
 
 def load_data(plan: Plan, place: Place, data: Data | None = None) -> Data:
@@ -152,15 +159,24 @@ def load_data(plan: Plan, place: Place, data: Data | None = None) -> Data:
     with phase("reading the data"), enough("reading the data", lambda: FEWER, InvalidData):
         if data is None:
             assert plan.data is not None
-            data = plan.data.cls(plan.data.config).load(place)
+            with called(plan.data.source, "load"):
+                data = plan.data.cls(plan.data.config).load(place)
         return data if data.prepared is not None else scaled(data)
 
 
 def _make_encoder(plan: Plan, data: Data, work: Run) -> Encoder:
     """The encoder as it begins; it may refuse the shape of the samples."""
     checkpoint.seed_everything(work.child("encoder").seed_for("weights"))
-    encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape)
+    with called(plan.encoder.source, "its constructor"):
+        encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape)
     return encoder.to(work.device)
+
+
+def _make_clusterer(plan: Plan, n_clusters: int, encoder: Encoder) -> Clusterer:
+    """The clusterer as it begins."""
+    with called(plan.clusterer.source, "its constructor"):
+        clusterer: Clusterer = plan.clusterer.cls(plan.clusterer.config, n_clusters, encoder.latent_dim)
+    return clusterer
 
 
 def _training(plan: Plan, data: Data) -> Data:
@@ -217,16 +233,20 @@ def _carry_out(
     record: Mapping[str, Any],
     work: Run,
     spent: Spent,
-) -> tuple[int, dict[str, Any]]:
+) -> tuple[Result, dict[str, Any]]:
     spent.begin("encoder")
     supervised = plan.encoder.entry.component.supervised
     hidden = data.seal()
 
     run_encoder = work.child("encoder")
+    watch = Watch(data)
     with phase("training the encoder"):
-        encoder.fit(_training(plan, data), run_encoder)
+        with called(plan.encoder.source, "fit"):
+            encoder.fit(_training(plan, data), run_encoder)
         ill, codes = checkup.look_at_codes(encoder, hidden, plan.request.encoder, work.autocast)
         run_encoder.say(ill)
+        check_shape(codes, encoder, len(codes), plan.encoder.source)
+        watch.check(plan.encoder.source)
 
     if not isinstance(asked, int):
         spent.begin("number of clusters")
@@ -234,28 +254,34 @@ def _carry_out(
 
     spent.begin("clusterer")
     run_clusterer = work.child("clusterer")
-    before = checkup.effective_clusters(codes, n_clusters, run_clusterer.seed_for("checkup"))
     checkpoint.seed_everything(run_clusterer.seed_for("weights"))
-    clusterer: Clusterer = plan.clusterer.cls(plan.clusterer.config, n_clusters).to(work.device)
+    clusterer = _make_clusterer(plan, n_clusters, encoder).to(work.device)
     with phase("clustering the codes"):
-        clusterer.fit(encoder, hidden, run_clusterer)
+        with called(plan.clusterer.source, "fit"):
+            clusterer.fit(encoder, hidden, run_clusterer)
+        watch.check(plan.clusterer.source)
+        n_clusters = checkup.found_clusters(clusterer, plan.request.clusterer)
 
     spent.begin("results")
     with phase("writing the results"):
-        trained = Trained(encoder, clusterer, work, {**record, "n_clusters": n_clusters})
-        result, centers = trained.place(data)
-        if data.test is not None:
-            result = replace(result, test=trained.place(data.test, centers)[0])
-        write_results(result, data)
         kept = {
             "encoder": plan.encoder.record(),
             "clusterer": plan.clusterer.record(),
-            "n_clusters": n_clusters,
             "versions": record["versions"],
         }
-        bundle = Bundle(encoder, clusterer, centers, data.preparation, kept)
-        bundle.save(work.folder / WEIGHTS)
-        check_kept(work.folder / WEIGHTS, bundle, hidden, work.registry)
+        model, z, assignment = Bundle.trained(encoder, clusterer, hidden, kept, quiet=work.quiet)
+        known = {**record, "n_clusters": n_clusters}
+        result = result_of(model, z, assignment, data, work, known)
+        if data.test is not None:
+            held_out = data.test.seal()
+            there = model.predict(held_out, quiet=work.quiet)
+            result = replace(result, test=result_of(model, *there, data.test, work, known))
+        write_results(result, data)
+        model.save(work.folder / WEIGHTS)
+        check_kept(work.folder / WEIGHTS, model, hidden, work.registry)
+        before = 0.0  # of one that finds its clusters, which may be of any sizes
+        if not clusterer.finds_n_clusters:
+            before = checkup.effective_clusters(codes, n_clusters, run_clusterer.seed_for("checkup"))
         run_clusterer.say(
             checkup.look_at_clusters(
                 result.labels, n_clusters, before, any(f.ill for f in ill), plan.request.clusterer
@@ -279,12 +305,22 @@ def _carry_out(
         scores["seconds"]["estimated"] = {part: round(seconds, 3) for part, seconds in estimated.items()}
     if not isinstance(asked, int):
         scores["seconds"]["number of clusters"] = taken["number of clusters"]
-    return n_clusters, scores
+    return result, scores
 
 
 def clusters_of(plan: Plan) -> int | tuple[int, int]:
-    """How many clusters are asked for, or the fewest and the most to try; by default the data set's."""
+    """How many clusters are asked for, or the fewest and the most to try; by default the data set's.
+
+    0 where the clusterer finds the number and none was given; raises InvalidSetting for a range then.
+    """
     asked: int | tuple[int, int] | None = plan.clusters
+    if plan.clusterer.cls.finds_n_clusters and not isinstance(asked, int):
+        if asked not in (None, AUTO_CLUSTERS):
+            raise InvalidSetting(
+                f"--clusters {plan.request.clusters}: clusterer '{plan.request.clusterer}' finds the number "
+                "of clusters itself; give a number that it is to aim at, or leave --clusters out."
+            )
+        return 0
     if asked is None and plan.data is not None:
         asked = plan.data.cls.n_clusters
     return AUTO_CLUSTERS if asked is None else asked
@@ -296,7 +332,7 @@ def check_data(data: Data, asked: int | tuple[int, int]) -> int:
     Raises InvalidData where ``data`` cannot have them, or are too few to find out how many there are.
     """
     fewest = asked if isinstance(asked, int) else asked[0]
-    data.check(fewest)
+    data.check(fewest or 2)
     if not isinstance(asked, int):
         count.check_samples(len(data), *asked)
     return fewest
@@ -309,11 +345,19 @@ def _found_out(plan: Plan, asked: int | tuple[int, int]) -> str:
     return f"how many clusters was not said: {asked[0]} to {asked[1]} are tried (--clusters to say it)"
 
 
+def _shown(asked: int | tuple[int, int]) -> str:
+    """How many clusters, in words."""
+    if isinstance(asked, int):
+        return f"{asked} clusters" if asked else "as many clusters as are found"
+    return f"{asked[0]} to {asked[1]} clusters"
+
+
 def _default_name(plan: Plan, asked: int | tuple[int, int]) -> str:
     request = plan.request
     name = Path(request.data).stem or "data"
-    clusters = str(asked) if isinstance(asked, int) else f"auto{asked[0]}-{asked[1]}"
-    return f"{name}-{request.encoder}-{request.clusterer}-k{clusters}-seed{request.seed}"
+    clusters = f"k{asked}" if isinstance(asked, int) else f"kauto{asked[0]}-{asked[1]}"
+    parts = [name, request.encoder, request.clusterer, *([clusters] if asked else []), f"seed{request.seed}"]
+    return "-".join(parts)
 
 
 def _share(link: Path, folder: Path) -> None:
@@ -335,7 +379,7 @@ def record_of(
             "encoder": plan.encoder.record(),
             "clusterer": plan.clusterer.record(),
             "evaluators": [c.record() for c in plan.evaluators],
-            "clusters": asked if isinstance(asked, int) else f"auto:{asked[0]}-{asked[1]}",
+            "clusters": (asked or FOUND) if isinstance(asked, int) else f"auto:{asked[0]}-{asked[1]}",
             "seed": request.seed,
             "device": device.type,
             "precision": precision,

@@ -60,6 +60,11 @@ class Chosen:
     cls: type[Any]
     config: Any
 
+    @property
+    def source(self) -> str:
+        """Which component it is and where from: ``encoder 'sdae' (deepclust 0.1.0)``."""
+        return self.entry.source
+
     def record(self) -> dict[str, Any]:
         """Name and settings as plain values."""
         return {"name": self.entry.component.name, "settings": configs.to_dict(self.config)}

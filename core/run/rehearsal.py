@@ -183,7 +183,8 @@ class Rehearsal(Run):
             encoder.fit(labelled, self.child("encoder"))
             rest = {"encoder": self.diary.passed(self.growth)}
             checkpoint.seed_everything(self.seed_for("clusterer"))
-            made: Clusterer = clusterer[0](clusterer[1], n_clusters).to(self.device)
+            made: Clusterer = clusterer[0](clusterer[1], n_clusters, encoder.latent_dim)
+            made.to(self.device)
             self.diary.begin()
             made.fit(encoder, few, self.child("clusterer"))
             rest["clusterer"] = self.diary.passed(self.growth)

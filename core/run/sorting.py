@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import hashlib
 import json
 import os
@@ -19,12 +18,10 @@ from typing import Any
 import numpy as np
 
 from ..console import progress
+from ..contract.assignment import NOISE
 from ..data.data import Data
 from ..errors import DeepclustError, InvalidData, InvalidSetting, OccupiedFolder
 from ..files import write_text
-from ..words import counted
-from .folder import read_record
-from .results import LABELS
 
 MARKER = ".deepclust-sorted.json"  # what was made here, so that nothing else is ever removed
 PARTIAL = ".deepclust-partial"  # a copy that is being made
@@ -34,15 +31,13 @@ NAME_BYTES = 200  # of a name made from a path; file systems take 255
 
 @dataclass
 class Sorting:
-    """Where samples go by their clusters. copy: files instead of links. checked: the data checked last."""
+    """Where samples go by their clusters. copy: files instead of links."""
 
     folder: Path
     copy: bool = False
-    checked: Data | None = None
 
     def check(self, data: Data) -> None:
         """Raise DeepclustError where ``data`` cannot be sorted into the folder; writes nothing."""
-        self.checked = data
         if data.files is None or data.root is None:
             raise InvalidData(
                 f"--sort-into links files, and the data ({data.description}) are none; leave it out."
@@ -67,7 +62,8 @@ class Sorting:
         _read_marker(self.folder)
 
     def sort(self, data: Data, labels: np.ndarray, n_clusters: int, *, quiet: bool = False) -> None:
-        """Make ``cluster-00``, ``cluster-01``, ... with a link for each file, labels (N,).
+        """Make ``cluster-00``, ``cluster-01``, ... with a link for each file, labels (N,), and ``noise``
+        where there is any.
 
         What an earlier call made there is removed first, unless it was changed since.
         Raises DeepclustError as ``check`` does, and where the folder cannot be written.
@@ -85,22 +81,6 @@ class Sorting:
         except OSError as error:
             raise _cannot(self.folder, error) from error
 
-    def sort_run(self, folder: Path, *, quiet: bool = False) -> None:
-        """Sort the data that were checked last by the labels of the finished run in ``folder``."""
-        data, path = self.checked, folder / LABELS
-        assert data is not None, "the pipeline calls check"
-        try:
-            with path.open(encoding="utf-8", newline="") as file:
-                labels = np.array([int(row["cluster"]) for row in csv.DictReader(file)])
-            if len(labels) != len(data):
-                raise ValueError(f"it has {counted(len(labels), 'row')} for {len(data)} samples")
-        except (OSError, KeyError, ValueError, TypeError, csv.Error) as error:
-            raise DeepclustError(
-                f"'{path}' cannot be read: {error}; give the command again with --overwrite."
-            ) from error
-        record = read_record(folder) or {}
-        self.sort(data, labels, int(record.get("n_clusters", labels.max() + 1)), quiet=quiet)
-
     def _make(
         self,
         root: Path,
@@ -116,6 +96,7 @@ class Sorting:
         root, folder = Path(os.path.realpath(root)), Path(os.path.realpath(self.folder))
         width = max(2, len(str(n_clusters - 1)))
         clusters = [f"cluster-{k:0{width}}" for k in range(n_clusters)]
+        clusters += ["noise"] if (labels == NOISE).any() else []  # the last, as of label -1
         places = list(_places(folder, clusters, files, labels))
         made: dict[str, Any] = {}
         for place, file in zip(places, files, strict=True):

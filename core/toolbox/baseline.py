@@ -90,7 +90,7 @@ def baseline_of(encoder: Encoder, data: Data, n_clusters: int, run: Run, referee
 
 
 def _restart(z: Tensor, n_clusters: int, run: Run) -> Baseline:
-    kmeans = run.make("clusterer", "kmeans", n_clusters, n_init=1)
+    kmeans = run.make("clusterer", "kmeans", n_clusters, z.shape[1], n_init=1)
     kmeans.fit(Given(None, (z.shape[1],)), Data(z, "codes", device=z.device), run)
     with torch.no_grad():
         labels = kmeans.predict(z)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..contract.assignment import NOISE, Assignment
 from ..contract.interfaces import Clusterer, Encoder, HasCenters
 from ..data.data import Data
+from ..errors import BrokenPlugin
+from ..words import counted
 
 BATCH_VALUES = 4 * 2**20  # input values in one forward pass, unless a batch size is given
+ROWS = 1e-3  # what soft assignments may sum to beside 1
 
 
 @contextmanager
@@ -54,33 +58,72 @@ def embed(
     return z
 
 
-class Assignment(NamedTuple):
-    """Where samples belong, each (N,) on the codes' device.
+def assign(
+    clusterer: Clusterer, z: Tensor, centers: Tensor | None = None, *, batch_size: int = 65536, who: str = ""
+) -> Assignment:
+    """Where codes z (N, D) belong; on the CPU.
 
-    labels: the clusters. confidence: the largest soft assignment. second: the cluster with the
-    largest one beside the label's, of none but zeros that of the nearest centre; second_confidence: it.
+    centers: (K, D) to measure distances to; by default as ``centers_of`` finds them. who: what the clusterer
+    is called in errors. Raises BrokenPlugin where it says what no clusterer may.
     """
-
-    labels: Tensor
-    confidence: Tensor
-    second: Tensor
-    second_confidence: Tensor
-
-
-def assign(clusterer: Clusterer, z: Tensor, *, batch_size: int = 65536) -> Assignment:
-    """The clusters of codes z (N, D)."""
-    parts, centers = [], _own_centers(clusterer, z)
+    parts, own = [], _own_centers(clusterer, z)
     with evaluating(clusterer):
         for rows in torch.split(z, batch_size):
             labels, q = clusterer.predict(rows), clusterer(rows)  # (B,), (B, K)
-            confidence = q.amax(dim=1)
-            others = q.scatter(1, labels[:, None], -1)  # below any soft assignment
-            second_confidence, second = others.max(dim=1)
-            if centers is not None and (none := (second_confidence == 0).nonzero()[:, 0]).numel():
-                far = torch.cdist(rows[none], centers).scatter(1, labels[none, None], torch.inf)
-                second[none] = far.argmin(dim=1)
-            parts.append(Assignment(labels, confidence, second, second_confidence))
-    return Assignment(*(torch.cat(column) for column in zip(*parts, strict=True)))
+            check_answer(clusterer, labels, q, len(rows), who or type(clusterer).__name__)
+            confidence = q.amax(dim=1).masked_fill(labels == NOISE, 0)
+            second_confidence, second = _but(q, labels, -1).max(dim=1)  # below any soft assignment
+            if own is not None and (none := (second_confidence == 0).nonzero()[:, 0]).numel():
+                second[none] = _but(torch.cdist(rows[none], own), labels[none], torch.inf).argmin(dim=1)
+            parts.append((labels, confidence, second, second_confidence.clamp_min(0)))  # -1 of one cluster
+    labels, confidence, second, second_confidence = (torch.cat(column) for column in zip(*parts, strict=True))
+    if centers is None:
+        centers = own if own is not None else centers_of(clusterer, z, labels)
+    columns = {
+        "labels": labels, "confidence": confidence, "second": second, "second_confidence": second_confidence,
+        "distance": distances(z, labels, centers), "second_distance": distances(z, second, centers),
+        "centers": centers,
+    }  # fmt: skip
+    return Assignment(**{name: column.cpu().numpy() for name, column in columns.items()})
+
+
+def _but(values: Tensor, labels: Tensor, filled: float) -> Tensor:
+    """``values`` (B, K) with ``filled`` in each row's own cluster, noise having none."""
+    own = labels.clamp_min(0)[:, None]
+    kept = values.gather(1, own)
+    return values.scatter(1, own, torch.where(labels[:, None] == NOISE, kept, filled))
+
+
+def check_answer(clusterer: Clusterer, labels: Tensor, q: Tensor, count: int, who: str) -> None:
+    """Raise BrokenPlugin for labels or soft assignments q of ``count`` codes that no clusterer may give."""
+    k = clusterer.n_clusters
+    if q.shape != (count, k) or not q.is_floating_point():
+        raise BrokenPlugin(
+            f"{who} gives soft assignments of shape {tuple(q.shape)} and type {_type(q)} for "
+            f"{counted(count, 'code')} and {counted(k, 'cluster')}; they must be ({count}, {k}), float32."
+        )
+    if labels.shape != (count,) or labels.dtype != torch.int64:
+        raise BrokenPlugin(
+            f"{who} gives labels of shape {tuple(labels.shape)} and type {_type(labels)} for "
+            f"{counted(count, 'code')}; they must be ({count},), int64."
+        )
+    off = (q.sum(dim=1) - 1).abs()  # NaN and infinite ones fail
+    if bad := int((~(off <= ROWS) | (q < 0).any(dim=1)).sum()):
+        raise BrokenPlugin(
+            f"{who} gives {bad:,} of {counted(count, 'code')} soft assignments that are not finite, are "
+            "negative, or do not sum to 1."
+        )
+    least = NOISE if clusterer.noise else 0
+    if count and not least <= int(labels.min()) <= int(labels.max()) < k:
+        noise = "" if clusterer.noise else "; -1 for noise is for classes that say noise = True"
+        raise BrokenPlugin(
+            f"{who} gives labels from {int(labels.min())} to {int(labels.max())}, which must be from {least} "
+            f"to {k - 1}{noise}."
+        )
+
+
+def _type(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def centers_of(clusterer: Clusterer, z: Tensor, labels: Tensor) -> Tensor:
@@ -91,8 +134,9 @@ def centers_of(clusterer: Clusterer, z: Tensor, labels: Tensor) -> Tensor:
     if (own := _own_centers(clusterer, z)) is not None:
         return own
     sums = torch.zeros(clusterer.n_clusters, z.shape[1], dtype=torch.float64, device=z.device)
-    sums.index_add_(0, labels, z.double())
-    counts = torch.bincount(labels, minlength=clusterer.n_clusters)
+    placed = labels != NOISE
+    sums.index_add_(0, labels[placed], z[placed].double())
+    counts = torch.bincount(labels[placed], minlength=clusterer.n_clusters)
     return (sums / counts[:, None]).to(z)
 
 
@@ -105,10 +149,9 @@ def _own_centers(clusterer: Clusterer, z: Tensor) -> Tensor | None:
 
 
 def distances(z: Tensor, labels: Tensor, centers: Tensor) -> Tensor:
-    """The Euclidean distance of each code to its cluster's centre.  # (N,)"""
-    return torch.cat(
-        [
-            (rows - centers[own]).norm(dim=1)
-            for rows, own in zip(torch.split(z, 65536), torch.split(labels, 65536), strict=True)
-        ]
-    )
+    """The Euclidean distance of each code to its cluster's centre, NaN of noise.  # (N,)"""
+    far = [
+        (rows - centers[own.clamp_min(0)]).norm(dim=1).masked_fill(own == NOISE, torch.nan)
+        for rows, own in zip(torch.split(z, 65536), torch.split(labels, 65536), strict=True)
+    ]
+    return torch.cat(far)

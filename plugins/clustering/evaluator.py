@@ -15,7 +15,7 @@ from sklearn.metrics import (
     silhouette_score,
 )
 
-from ...core import Evaluator, HasNeighbours, Result, Score, setting
+from ...core import NOISE, Evaluator, HasNeighbours, Result, Score, setting
 from ...core.toolbox.health import measure
 from ...core.toolbox.neighbour import nearest
 from . import metric
@@ -37,9 +37,11 @@ class Clustering(Evaluator):
     """Accuracy, purity, NMI and ARI where the truth is known; compactness and sizes in any case.
 
     Samples whose class is unknown (-1) are left out of the scores that need it, and counted.
-    Silhouette and Davies-Bouldin are of the codes; they are left out where fewer than two clusters
-    have samples. Held-out samples have their own accuracy and so on, matched among themselves, named
-    ``test_``.
+    Noise counts as wrong in the accuracy and as a group of its own in NMI, ARI and purity; where there is any
+    the same are given ``without_noise`` as well, with the share of noise.
+    Silhouette and Davies-Bouldin are of the codes of samples in clusters; they are left out where fewer than
+    two clusters have samples. Held-out samples have their own accuracy and so on, matched among themselves,
+    named ``test_``.
     """
 
     Config: ClassVar[type[ClusteringConfig]] = ClusteringConfig
@@ -56,9 +58,11 @@ class Clustering(Evaluator):
         if result.test is not None:
             scores.update((f"test_{name}", value) for name, value in _against_truth(result.test).items())
         scores.update(self._compactness(result))
-        sizes = np.bincount(result.labels, minlength=result.n_clusters)
-        health = measure(result.labels, result.confidence, result.n_clusters)
+        sizes, placed = result.sizes(), result.labels != NOISE
+        health = measure(result.labels[placed], result.confidence[placed], result.n_clusters)
         scores["effective_clusters"] = health.effective
+        if not placed.all():
+            scores["noise_share"] = float(1 - placed.mean())
         scores["cluster_sizes"] = sizes.tolist()
         scores["mean_confidence"] = health.confidence
         return scores
@@ -78,17 +82,18 @@ class Clustering(Evaluator):
         return _agreement(truth.labels, asked, nearest(unit[own], unit, n, own=own).index.numpy())
 
     def _compactness(self, result: Result) -> dict[str, float]:
-        found, n = len(np.unique(result.labels)), len(result.labels)
+        placed = result.labels != NOISE
+        z, labels = result.z[placed], result.labels[placed]
+        found, n = len(np.unique(labels)), len(labels)
         if not 2 <= found < n:
             return {}
         scores: dict[str, float] = {}
         size = min(self.config.silhouette_samples, n)
         chosen = np.random.default_rng(result.seed).permutation(n)[:size]
-        if 2 <= len(np.unique(result.labels[chosen])) < size:
-            z, labels = result.z[chosen], result.labels[chosen]
-            scores["silhouette"] = float(silhouette_score(z, labels))
+        if 2 <= len(np.unique(labels[chosen])) < size:
+            scores["silhouette"] = float(silhouette_score(z[chosen], labels[chosen]))
             scores["silhouette_samples"] = size
-        scores["davies_bouldin"] = float(davies_bouldin_score(result.z, result.labels))
+        scores["davies_bouldin"] = float(davies_bouldin_score(z, labels))
         return scores
 
 
@@ -119,6 +124,12 @@ def _against_truth(result: Result) -> dict[str, float]:
         scores["nmi"] = float(normalized_mutual_info_score(truth, labels))
         scores["ari"] = float(adjusted_rand_score(truth, labels))
         scores["purity"] = metric.purity(truth, labels)
+        placed = labels != NOISE
+        if not placed.all() and placed.any():
+            truth, labels = truth[placed], labels[placed]
+            scores["accuracy_without_noise"] = metric.accuracy(truth, labels)
+            scores["nmi_without_noise"] = float(normalized_mutual_info_score(truth, labels))
+            scores["ari_without_noise"] = float(adjusted_rand_score(truth, labels))
     if not known.all():
         scores["samples_without_truth"] = int((~known).sum())
     return scores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ import numpy as np
 
 from ...core.run import scores as scored
 from ...core.run.folder import RECORD
-from ...core.run.results import LABELS
+from ...core.run.results import LABELS, read_labels
 from ...core.run.spent import logged_seconds
 
 FINISHED, FAILED, OPEN = "finished", "failed", "not run yet"
@@ -58,7 +57,7 @@ def read_trial(pair: Pair, seed: int, folder: Path, encoder_folder: Path, reason
         scores = scored.read(folder / scored.SCORES)
         if record["status"] != FINISHED:
             return Trial(pair, seed, folder)
-        labels = _read_labels(folder / LABELS) if (folder / LABELS).exists() else None
+        labels = read_labels(folder / LABELS) if (folder / LABELS).exists() else None
         asked = record["request"]["clusters"]
         counted = {} if isinstance(asked, int) else {"clusters": record["n_clusters"]}
     except (OSError, ValueError, KeyError, TypeError):  # not there or not whole: the run writes them
@@ -91,10 +90,3 @@ def _seconds(scores: Mapping[str, Any], folder: Path, encoder_folder: Path) -> d
         "encoder_seconds": max(spent["encoder"], logged_seconds(encoder_folder)),
         "clusterer_seconds": max(clusterer, logged_seconds(folder / "clusterer")),
     }
-
-
-def _read_labels(path: Path) -> np.ndarray:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = csv.reader(file)
-        next(rows)
-        return np.fromiter((int(row[1]) for row in rows), dtype=np.int64)

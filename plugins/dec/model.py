@@ -86,22 +86,26 @@ class DEC(Clusterer):
 
     Config: ClassVar[type[Any]] = DECConfig
 
-    def __init__(self, config: DECConfig, n_clusters: int) -> None:
-        super().__init__(config, n_clusters)
+    def __init__(self, config: DECConfig, n_clusters: int, latent_dim: int) -> None:
+        super().__init__(config, n_clusters, latent_dim)
         self.config = config
-        self.centers = nn.Parameter(torch.zeros(n_clusters, 0))
+        self.centers = nn.Parameter(torch.zeros(n_clusters, latent_dim))
 
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Refine ``encoder`` and the centres together."""
         c, name = self.config, type(self).__name__
-        self.centers = nn.Parameter(torch.zeros(self.n_clusters, encoder.latent_dim, device=data.device))
         if not run.started("refine"):
-            first = run.make("clusterer", c.init, self.n_clusters)
+            first = run.make("clusterer", c.init, self.n_clusters, encoder.latent_dim)
             if not has_ability(type(first), HasCenters):
                 raise InvalidSetting(
                     f"clusterer.init is '{c.init}', which has no centers to start from; 'kmeans' has."
                 )
             first.fit(encoder, data, run.child("init"))
+            if first.n_clusters != self.n_clusters or first.noise:
+                raise InvalidSetting(
+                    f"clusterer.init is '{c.init}', which finds clusters of its own ({first.n_clusters}) or "
+                    f"leaves samples out; take one that finds {self.n_clusters}, such as 'kmeans'."
+                )
             self.centers.data.copy_(first.centers)
             with torch.no_grad():
                 check_start(

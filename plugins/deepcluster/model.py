@@ -80,10 +80,10 @@ class DeepCluster(Clusterer):
 
     Config: ClassVar[type[DeepClusterConfig]] = DeepClusterConfig
 
-    def __init__(self, config: DeepClusterConfig, n_clusters: int) -> None:
-        super().__init__(config, n_clusters)
+    def __init__(self, config: DeepClusterConfig, n_clusters: int, latent_dim: int) -> None:
+        super().__init__(config, n_clusters, latent_dim)
         self.config = config
-        self.head = Head(1, config.hidden, n_clusters)
+        self.head = Head(latent_dim, config.hidden, n_clusters)
 
     @property
     def _distorts(self) -> bool:

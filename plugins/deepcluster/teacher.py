@@ -26,7 +26,7 @@ def teach(
 
     temperature: of ``soft_targets``; 0 asks for hard ones.
     """
-    kmeans = run.make("clusterer", "kmeans", n_clusters, **settings)
+    kmeans = run.make("clusterer", "kmeans", n_clusters, z.shape[1], **settings)
     kmeans.fit(Given(None, (z.shape[1],)), Data(z, "codes", device=z.device), run)
     with torch.no_grad():
         labels = kmeans.predict(z)

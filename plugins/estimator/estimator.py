@@ -35,7 +35,7 @@ from ...core.run.folder import read_record
 from ...core.run.pipeline import run
 from ...core.run.plan import Choices, Request, parse_clusters
 from ...core.run.results import EMBEDDING
-from ...core.toolbox.inference import assign, evaluating
+from ...core.toolbox.inference import evaluating
 from ...core.words import counted
 from .global_state import kept
 
@@ -150,7 +150,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         with kept(device), _folder(self.out) as folder:
             outcome = run(request, Place(Path()), folder, data=data, quiet=not self.verbose)
             self._take(bundles.load(folder, device))
-            self.embedding_, self.labels_ = self._look(data.to(device))
+            self.embedding_, self.labels_ = np.load(folder / EMBEDDING), outcome.labels
         self._score(outcome.scores)
         _warn(self.notices_, scored.reasons(outcome.scores))
         return self
@@ -160,9 +160,9 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         return self.fit(X, y).labels_
 
     def predict(self, X: Any) -> np.ndarray:
-        """The cluster of each sample, from 0.  # (n_samples,)"""
+        """The cluster of each sample, from 0; -1 for noise.  # (n_samples,)"""
         with self._ready(X) as data:
-            return self._look(data)[1]
+            return self._bundle.predict(data)[1].labels
 
     def transform(self, X: Any) -> np.ndarray:
         """The code of each sample.  # (n_samples, n_features_out)"""
@@ -207,8 +207,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                 estimator.feature_names_in_ = np.asarray(preparation.columns, dtype=object)
             if (path / EMBEDDING).exists():
                 estimator.embedding_ = np.load(path / EMBEDDING)
-                codes = torch.from_numpy(estimator.embedding_).to(chosen)
-                estimator.labels_ = assign(bundle.clusterer, codes).labels.cpu().numpy()
+                estimator.labels_ = bundle.assign(torch.from_numpy(estimator.embedding_).to(chosen)).labels
             if (path / scored.SCORES).exists():
                 try:
                     estimator._score(scored.read(path / scored.SCORES))
@@ -326,11 +325,6 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         self.scores_ = scores
         self.notices_ = scored.notices(scores)
         self.healthy_ = not scored.reasons(scores)
-
-    def _look(self, data: Data) -> tuple[np.ndarray, np.ndarray]:
-        """Codes (n, D) and labels (n,) of data on the model's device."""
-        z, where = self._bundle.predict(data)
-        return z.cpu().numpy(), where.labels
 
     @contextmanager
     def _ready(self, X: Any) -> Iterator[Data]:

@@ -120,7 +120,8 @@ def describe(bundle: Bundle) -> dict[str, Any]:
         "preparation": preparation.record(),
         "input": {"x": f"float32 (batch, {shape}){scale}"},
         "outputs": {
-            "labels": "int64 (batch,), clusters from 0",
+            "labels": "int64 (batch,), clusters from 0"
+            + (", -1 for noise" if bundle.clusterer.noise else ""),
             "q": f"float32 (batch, {bundle.n_clusters}), soft assignments, rows that sum to 1",
             "z": f"float32 (batch, {bundle.encoder.latent_dim}), codes",
         },

@@ -34,10 +34,10 @@ class KMeans(Clusterer):
     centers: Tensor  # (K, D)
     spread: Tensor  # (), within-cluster variance per dimension
 
-    def __init__(self, config: KMeansConfig, n_clusters: int) -> None:
-        super().__init__(config, n_clusters)
+    def __init__(self, config: KMeansConfig, n_clusters: int, latent_dim: int) -> None:
+        super().__init__(config, n_clusters, latent_dim)
         self.config = config
-        self.register_buffer("centers", torch.zeros(n_clusters, 0))
+        self.register_buffer("centers", torch.zeros(n_clusters, latent_dim))
         self.register_buffer("spread", torch.ones(()))
 
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:

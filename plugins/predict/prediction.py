@@ -15,6 +15,7 @@ import torch
 
 from ...core.console import phase
 from ...core.contract import config as configs
+from ...core.contract.assignment import NOISE, Assignment
 from ...core.contract.interfaces import Place
 from ...core.contract.registry import Registry, installed
 from ...core.data.data import Data
@@ -25,7 +26,6 @@ from ...core.run import results
 from ...core.run.bundle import Bundle
 from ...core.run.opening import open_model
 from ...core.run.plan import Chosen, choose_data
-from ...core.run.results import Placed
 from ...core.run.sorting import Sorting
 from ...core.words import counted
 
@@ -39,7 +39,7 @@ class Prediction:
     bundle: Bundle
     data: Data
     z: torch.Tensor
-    where: Placed
+    where: Assignment
 
 
 def carry_out(
@@ -135,7 +135,7 @@ def skipped_beside(labels: Path) -> Path:
     return labels.with_name(f"{labels.stem}.{results.SKIPPED}")
 
 
-def _write_labels(labels: Path, data: Data, where: Placed) -> None:
+def _write_labels(labels: Path, data: Data, where: Assignment) -> None:
     with _writing(labels):
         results.write_labels(labels, data, where)
         beside = skipped_beside(labels)
@@ -159,14 +159,21 @@ def _check_output(path: Path, asked: str, overwrite: bool) -> None:
 
 
 def summary(prediction: Prediction) -> list[tuple[int, int, float, float]]:
-    """For each cluster its number, samples, share of all, and mean confidence (NaN where it is empty)."""
+    """For each cluster its number, samples, share of all, and mean confidence (NaN where it is empty).
+
+    Noise, where there is any, comes last, with the number -1 and no confidence.
+    """
     labels, confidence = prediction.where.labels, prediction.where.confidence
-    counts = np.bincount(labels, minlength=prediction.bundle.n_clusters)
-    sums = np.bincount(labels, confidence, minlength=prediction.bundle.n_clusters)
-    return [
+    places = np.where(labels == NOISE, prediction.bundle.n_clusters, labels)
+    counts = np.bincount(places, minlength=prediction.bundle.n_clusters)
+    sums = np.bincount(places, confidence, minlength=len(counts))
+    rows = [
         (k, count, count / len(labels), total / count if count else float("nan"))
         for k, (count, total) in enumerate(zip(counts.tolist(), sums.tolist(), strict=True))
     ]
+    if len(rows) > prediction.bundle.n_clusters:
+        rows[-1] = (NOISE, *rows[-1][1:3], float("nan"))
+    return rows
 
 
 def show(prediction: Prediction, labels: Path | None) -> None:
@@ -179,7 +186,7 @@ def show(prediction: Prediction, labels: Path | None) -> None:
         table.add_column(column, justify="right")
     for cluster, count, share, confidence in summary(prediction):
         shown = "" if np.isnan(confidence) else f"{confidence:.3f}"
-        table.add_row(str(cluster), f"{count:,}", f"{share:.1%}", shown)
+        table.add_row("noise" if cluster == NOISE else str(cluster), f"{count:,}", f"{share:.1%}", shown)
     console = Console()
     console.print(table)
     skipped = len(prediction.data.skipped)

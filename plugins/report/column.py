@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from ...core import Data
+from ...core import NOISE, Data
 from .text import number, percent
 
 CHUNK_VALUES = 2**22
@@ -104,9 +104,10 @@ class Columns(NamedTuple):
 
 
 def describe_columns(data: Data, labels: np.ndarray, n_clusters: int) -> Columns:
-    """Means of each column, in one pass over the rows (N, D)."""
+    """Means of each column, of all rows (N, D) and of each cluster's, in one pass."""
     dim = data.shape[0]
-    sums = torch.zeros(n_clusters, dim, dtype=torch.float64)
+    labels = np.where(labels == NOISE, n_clusters, labels)  # the last, which is left out in the end
+    sums = torch.zeros(n_clusters + 1, dim, dtype=torch.float64)
     squares = torch.zeros(dim, dtype=torch.float64)
     where = torch.from_numpy(labels)
     step = max(1, CHUNK_VALUES // dim)
@@ -115,8 +116,9 @@ def describe_columns(data: Data, labels: np.ndarray, n_clusters: int) -> Columns
         rows = data.slice(start, start + step).cpu().double() - first
         sums.index_add_(0, where[start : start + step], rows)
         squares += rows.square().sum(dim=0)
-    counts = np.bincount(labels, minlength=n_clusters)[:, None]
+    counts = np.bincount(labels, minlength=n_clusters)[:n_clusters, None]
     mean = sums.sum(dim=0).numpy() / len(data)
+    sums = sums[:n_clusters]
     std = np.sqrt(np.maximum(squares.numpy() / len(data) - mean**2, 0))
     means = np.divide(sums.numpy(), counts, out=np.full(sums.shape, np.nan), where=counts > 0)
     made = data.preparation

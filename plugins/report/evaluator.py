@@ -86,6 +86,7 @@ class Report(Evaluator):
                 "tiles": [t for p in parts if p not in apart for t in p.tiles] + tiles("report", scores),
                 "parts": apart,
                 "sections": sections,
+                "noise": sheet.noise(figure.UNKNOWN),
                 "empty": sorted(set(range(result.n_clusters)) - set(sheet.filled)),
                 "sheet": sheet,
                 "pictures": pictures,

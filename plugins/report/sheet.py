@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from ...core import HasNeighbours, Result
-from ...core.run.results import placed_of
+from ...core import NOISE, HasNeighbours, Result
 from ...core.toolbox.neighbour import nearest
 from .column import Columns
 from .picture import Pictures
@@ -42,7 +41,7 @@ class Example:
 
 @dataclass(frozen=True)
 class Section:
-    """What the page says of one cluster.
+    """What the page says of one cluster, or of noise, whose examples are those nearest to a cluster.
 
     columns: (name, its mean, mean of all, difference) of each. fields: the columns whose cells are shown of
     its members.
@@ -86,13 +85,12 @@ class Sheet:
         doubtful: int,
     ) -> None:
         self.result, self.pictures, self.columns, self.confusion = result, pictures, columns, confusion
-        self.sizes = np.bincount(result.labels, minlength=result.n_clusters)
+        self.sizes = result.sizes()
         self.filled: list[int] = np.flatnonzero(self.sizes).tolist()
         fits = min(1.0, MOST_EXAMPLES / max(1, (prototypes + doubtful) * len(self.filled)))
         self.prototypes, self.doubtful = max(1, int(prototypes * fits)), int(doubtful * fits)
         self.shortened = fits < 1
-        where = placed_of(result)
-        self.chosen = {k: where.examples(k, self.prototypes, self.doubtful) for k in self.filled}
+        self.chosen = {k: result.examples(k, self.prototypes, self.doubtful) for k in self.filled}
 
     def section(self, cluster: int, colour: str) -> Section:
         """What there is to say and to show of a cluster that has members."""
@@ -117,12 +115,30 @@ class Sheet:
             fields=[self.columns.fields[j].name for j in apart.tolist()] if self.columns else (),
         )
 
+    def noise(self, colour: str) -> Section | None:
+        """What there is to say and to show of the samples in no cluster; None where there are none."""
+        members = self.result.noise()
+        if not len(members):
+            return None
+        shown = members[: self.prototypes + self.doubtful]
+        if self.pictures.there:
+            self.pictures.make(shown)
+        return Section(
+            cluster=NOISE,
+            size=len(members),
+            share=len(members) / len(self.result.labels),
+            confidence=0.0,
+            colour=colour,
+            prototypes=self._examples(shown, np.array([], np.int64), doubtful=True),
+        )
+
     def _examples(self, index: np.ndarray, apart: np.ndarray, *, doubtful: bool) -> list[Example]:
         cells = self.columns.cells(self.result.data, index, apart.tolist()) if self.columns else None
         made = []
         for row, i in enumerate(index.tolist()):
             confidence, second = float(self.result.confidence[i]), int(self.result.second[i])
-            caption = f"{self.result.labels[i]} or {second}" if doubtful else f"{confidence:.2f}"
+            own = _named(int(self.result.labels[i]))
+            caption = f"{own} or {second}" if doubtful else f"{confidence:.2f}"
             made.append(self.example(i, caption, cells[row] if cells else ()))
         return made
 
@@ -133,14 +149,14 @@ class Sheet:
         name = sample_name(self.result, i)
         about = [
             name,
-            f"cluster {cluster}, confidence {result.confidence[i]:.3f}",
+            f"cluster {cluster}, confidence {result.confidence[i]:.3f}" if cluster != NOISE else "noise",
             f"second choice {second} ({result.second_confidence[i]:.3f})",
         ]
         mark = true = ""
         if result.truth is not None and (code := int(result.truth.labels[i])) >= 0:
             true = class_name(result.truth, code)
             about.append(f"class {true}")
-            majority = self.confusion.majority(cluster) if self.confusion else None
+            majority = self.confusion.majority(cluster) if self.confusion and cluster != NOISE else None
             mark = true if majority is not None and majority[0] != code else ""
         picture = self.pictures[i] if self.pictures.there else None
         confidence = f"{result.confidence[i]:.3f}"
@@ -204,12 +220,16 @@ class Sheet:
         rows = []
         for (kind, query), index, caption in zip(asked, near_to, captions, strict=True):
             near = [
-                self.example(i, said if labels[i] == labels[query] else f"in {labels[i]}")
+                self.example(i, said if labels[i] == labels[query] else f"in {_named(labels[i])}")
                 for i, said in zip(index.tolist(), caption, strict=True)
                 if i >= 0
             ]
             rows.append(NeighbourRow(kind, self.example(query, kind), near))
         return rows, float((labels[near_to] == labels[queries][:, None])[there].mean())
+
+
+def _named(cluster: int) -> str:
+    return "noise" if cluster == NOISE else str(cluster)
 
 
 def sample_name(result: Result, i: int) -> str:

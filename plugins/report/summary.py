@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
-from ...core import Truth
+from ...core import NOISE, Truth
 
 
 class Confusion(NamedTuple):
@@ -41,8 +41,8 @@ class Confusion(NamedTuple):
 
 
 def confuse(truth: Truth | None, labels: np.ndarray, n_clusters: int) -> Confusion | None:
-    """Classes against clusters; None where no class is known."""
-    if truth is None or not (known := truth.labels >= 0).any():
+    """Classes against clusters, noise left out; None where no class is known."""
+    if truth is None or not (known := (truth.labels >= 0) & (labels != NOISE)).any():
         return None
     n_classes = max(len(truth.names), int(truth.labels.max()) + 1)
     flat = truth.labels[known] * n_clusters + labels[known]

@@ -22,12 +22,12 @@ class Heads(Clusterer):
     chosen: Tensor  # (), the head that counts
     prior: Tensor | None = None  # (K,), the shares of the clusters that are aimed at; None: even
 
-    def __init__(self, config: SCANConfig, n_clusters: int) -> None:
-        super().__init__(config, n_clusters)
+    def __init__(self, config: SCANConfig, n_clusters: int, latent_dim: int) -> None:
+        super().__init__(config, n_clusters, latent_dim)
         self.config = config
-        self.weight = nn.Parameter(torch.empty(config.heads * n_clusters, 0))
-        self.bias = nn.Parameter(torch.empty(config.heads * n_clusters))
-        self.register_buffer("mean", torch.zeros(0))
+        self.weight = nn.Parameter(torch.zeros(config.heads * n_clusters, latent_dim))
+        self.bias = nn.Parameter(torch.zeros(config.heads * n_clusters))
+        self.register_buffer("mean", torch.zeros(latent_dim))
         self.register_buffer("factor", torch.ones(()))
         self.register_buffer("chosen", torch.zeros((), dtype=torch.int64))
 

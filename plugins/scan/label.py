@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 from torch import Tensor
 
 from ...core import Data, Encoder, Run, assign, embed, evaluating
+from ...core.contract.assignment import Assignment
 from ...core.engine import Batch, Updater, make_optimizer, report
 from ...core.engine.extensions import Average, Extension
 from ...core.toolbox.guard import Guard
 from ...core.toolbox.health import Monitor
-from ...core.toolbox.inference import Assignment
 from ...core.toolbox.length import affordable_steps
 from ...core.toolbox.referee import Referee
 from .heads import Heads
@@ -75,12 +76,12 @@ def _certain_enough(before: Assignment, clusterer: Heads, run: Run) -> bool:
     """Whether every cluster in use has its share of certain samples: one that has none is never taught."""
     threshold = clusterer.config.threshold
     short, reached = [], 1.0
-    for cluster in before.labels.unique().tolist():  # type: ignore[no-untyped-call]
+    for cluster in np.unique(before.labels).tolist():
         confidence = before.confidence[before.labels == cluster]
         n, certain = len(confidence), int((confidence > threshold).sum())
         if certain < math.ceil(FEWEST * n):
             short.append((certain / n, f"{certain:,} of the {n:,} samples in cluster {cluster}"))
-        reached = min(reached, float(confidence.topk(math.ceil(ADVISED * n)).values[-1]))
+        reached = min(reached, float(np.sort(confidence)[-math.ceil(ADVISED * n)]))
     if not short:
         return True
     others = f", and of too few in {len(short) - 1} more" if len(short) > 1 else ""

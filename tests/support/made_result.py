@@ -38,7 +38,8 @@ def make_result(folder, n=60, k=3, shape=(1, 6, 6), dim=4, truth="known", dtype=
     made = {
         "z": z, "labels": labels, "confidence": confidence, "second": (labels + 1) % k,
         "second_confidence": (1 - confidence) * rng.random(n).astype(np.float32),
-        "distance": np.linalg.norm(z - centers[labels], axis=1), "centers": centers, "n_clusters": k,
+        "distance": np.linalg.norm(z - centers[labels], axis=1), "centers": centers,
+        "second_distance": np.linalg.norm(z - centers[(labels + 1) % k], axis=1),
         "truth": Truth(codes, tuple(f"class {c}" for c in range(k))) if truth == "known" else truth,
         "data": Data(torch.from_numpy(x), f"{n} samples").seal(), "encoder": nn.Identity(),
         "clusterer": None, "folder": folder, "seed": 0, "quiet": True,

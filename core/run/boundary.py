@@ -1,0 +1,64 @@
+"""Where the run calls into plugins: who is to be named when they fail, and what they must leave as it was."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..contract.interfaces import Encoder
+from ..data.data import Data
+from ..errors import BrokenPlugin, DeepclustError
+from ..words import counted
+
+WATCHED = 256  # samples
+
+
+def source(record: Mapping[str, Any], kind: str) -> str:
+    """Which component a model's record speaks of: ``clusterer 'dec' (deepclust 0.1.0)``."""
+    name = record[kind]["name"]
+    distribution = record.get("versions", {}).get("plugins", {}).get(name)
+    return f"{kind} '{name}'" + (f" ({distribution})" if distribution else "")
+
+
+@contextmanager
+def called(who: str, doing: str) -> Iterator[None]:
+    """Note on an error that nobody foresaw whose it is. who: as ``source``. doing: such as ``"fit"``."""
+    try:
+        yield
+    except (DeepclustError, OSError):
+        raise
+    except Exception as error:
+        error.add_note(f"{who} failed in {doing}")
+        raise
+
+
+class Watch:
+    """Some samples as they are now, to see whether a plugin changes them."""
+
+    def __init__(self, data: Data) -> None:
+        self.data = data
+        self.places = torch.linspace(0, len(data) - 1, min(WATCHED, len(data)), dtype=torch.float64).long()
+        self.before = data.given(self.places).clone()
+
+    def check(self, who: str) -> None:
+        """Raise BrokenPlugin where samples are others now."""
+        now = self.data.given(self.places)
+        if not torch.equal(now, self.before):
+            bad = int((now != self.before).flatten(1).any(dim=1).sum())
+            raise BrokenPlugin(
+                f"{who} changed the data: {bad} of {counted(len(now), 'sample')} that were looked at are "
+                "others now. It must work on copies: x = x - mean, not x -= mean."
+            )
+
+
+def check_shape(z: Tensor, encoder: Encoder, count: int, who: str) -> None:
+    """Raise BrokenPlugin where the codes of ``count`` samples are not (count, latent_dim)."""
+    if z.shape != (count, encoder.latent_dim):
+        raise BrokenPlugin(
+            f"{who} gives codes of shape {tuple(z.shape)} for {counted(count, 'sample')}, but says that "
+            f"latent_dim is {encoder.latent_dim}: they must be ({count}, {encoder.latent_dim})."
+        )
