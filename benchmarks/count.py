@@ -15,7 +15,6 @@ import json
 import re
 import sys
 import time
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -24,8 +23,8 @@ import numpy as np
 from count_sets import Set, other_sets, tuned_sets
 from quality import machine, save
 
-from deepclust.core.run import certainty
-from deepclust.core.run.count import CRITERION, choose_count
+from deepclust.plugins.silhouette import certainty
+from deepclust.plugins.silhouette.counter import CRITERION, choose_count
 
 OUTCOMES = ("right and sure", "right and not sure", "wrong and sure", "wrong and not sure")
 
@@ -39,7 +38,14 @@ def measure(item: Set, seed: int, low: int, high: int, kept: Path) -> dict[str, 
     start = time.perf_counter()
     count = choose_count(x, low, high, seed, quiet=True)
     seconds = round(time.perf_counter() - start, 1)
-    found = {"seed": seed, "samples": len(x), "dimensions": x.shape[1], "seconds": seconds, **asdict(count)}
+    found = {
+        "seed": seed,
+        "samples": len(x),
+        "dimensions": x.shape[1],
+        "seconds": seconds,
+        "n_clusters": count.n_clusters,
+    }
+    found |= {"sure": count.sentence, "alternatives": list(count.alternatives), **count.evidence}
     kept.write_text(json.dumps(found))
     return found
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from deepclust.core.run.certainty import judge, shown
+from deepclust.plugins.silhouette.certainty import judge, shown
 
 
 def rows_of(leads, *, best=2, gap=50.0, deviations=None, **more):

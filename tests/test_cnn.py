@@ -17,6 +17,7 @@ from deepclust.core.run.bundle import load
 from deepclust.core.testing import check_encoder
 from deepclust.plugins.classifier.supervised import Head, labelled
 from deepclust.plugins.cnn.model import CNN, CNNConfig
+from made_command import deepclust
 from made_picture import labelled_pictures
 from made_training import fit, log_of
 
@@ -317,3 +318,19 @@ def test_a_clusterer_that_decodes_is_refused(files):
     assert "decode" in result.output
     assert "sdae" in result.output
     assert not (files / "out").exists()
+
+
+def test_a_run_that_trains_nothing_does_not_say_that_it_learned_from_labels(tmp_path):
+    """Whether there are labels or not: it looks at none, so the result is the same."""
+    data = labelled_pictures()
+    for name, y in (("with", data.revealed.labels), ("without", None)):
+        np.savez(tmp_path / f"{name}.npz", x=data.x.numpy(), **({} if y is None else {"y": y}))
+        given = ["--data", tmp_path / f"{name}.npz", "--clusters", "3", "--evaluator", "clustering"]
+        frozen = ["--encoder", "cnn", "--clusterer", "kmeans", "-s", "encoder.epochs=0"]
+        given += ["-s", "data.channels=first"]
+        said = deepclust("run", *given, *frozen, "--out", tmp_path / name).output
+        assert "learn" not in said
+        scores = json.loads((tmp_path / name / "scores.json").read_text())
+        assert scores["protocol"]["labels used in training"] is False
+    codes = [np.load(tmp_path / name / "embedding.npy") for name in ("with", "without")]
+    assert np.array_equal(*codes)

@@ -3,6 +3,7 @@
 import csv
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from sklearn.metrics import silhouette_score
 from deepclust.cli import main
 from deepclust.core.data.data import Data
 from deepclust.core.errors import DeepclustError
-from deepclust.core.run import count as counting
-from deepclust.core.run.count import choose_count, settle, silhouette
 from deepclust.core.run.run import Run, gather_notices
+from deepclust.core.run.settle import settle
+from deepclust.plugins.silhouette import counter as counting
+from deepclust.plugins.silhouette.counter import Silhouette, choose_count, silhouette
 
 
 @pytest.fixture
@@ -33,7 +35,10 @@ def blobs(k: int, seed: int, n: int = 600, dim: int = 6, std: float = 1.0) -> np
 
 
 def choose(z, low, high, seed=0):
-    return choose_count(np.asarray(z, np.float32), low, high, seed, quiet=True)
+    found = choose_count(np.asarray(z, np.float32), low, high, seed, quiet=True)
+    assert found.sure == (found.evidence["certainty"] != "not sure")
+    given = {"n_clusters": found.n_clusters, "sure": found.sentence, "alternatives": found.alternatives}
+    return SimpleNamespace(**given, **found.evidence)
 
 
 @pytest.mark.parametrize(("k", "seed"), [(2, 0), (3, 1), (5, 2), (8, 3)])
@@ -158,7 +163,6 @@ def test_duplicates_are_clusters_and_no_more_are_tried():
     found = choose(z, 2, 30)
     assert found.n_clusters == 5
     assert found.tried[-1]["n_clusters"] == 5
-    assert found.range == [2, 30]
     assert not any("most" in d for d in found.doubts), "there are no more different codes"
 
 
@@ -246,7 +250,7 @@ def settled(tmp_path, quick):
     Identity.embedded = 0
 
     def call(quiet=True):
-        return settle(Identity(), data, 2, 5, Run(tmp_path, seed=3, quiet=quiet))
+        return settle(Silhouette(None), Identity(), data, 2, 5, Run(tmp_path, seed=3, quiet=quiet))
 
     call.path = tmp_path / "clusters.json"
     return call
@@ -274,7 +278,7 @@ def test_a_doubt_is_a_notice_that_names_other_numbers(settled, monkeypatch, tmp_
     ):
         doubtful = {
             **kept,
-            "certainty": "not sure",
+            "certain": False,
             "sure": "3 clusters, not sure: why.",
             "alternatives": others,
         }

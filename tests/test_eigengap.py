@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import make_blobs
 
-from deepclust.core.run.eigengap import FLOOR, NEIGHBOURS, SPECTRUM, eigengaps
+from deepclust.plugins.silhouette.eigengap import FLOOR, NEIGHBOURS, SPECTRUM, eigengaps
 
 
 def naive(z, most):

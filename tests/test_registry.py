@@ -109,8 +109,8 @@ def test_a_plugin_without_a_hook_is_a_failure(install):
     install("deepclust-empty", "def deepclust_my_encoders():\n    return ()")
     assert [f.reason for f in Registry().failures if f.plugin == "empty"] == [
         "TypeError: it has none of the hooks, which are deepclust_add_commands, deepclust_clusterers, "
-        "deepclust_datasets, deepclust_encoders, deepclust_evaluators, deepclust_extend_trainer, "
-        "deepclust_recipes"
+        "deepclust_counters, deepclust_datasets, deepclust_encoders, deepclust_evaluators, "
+        "deepclust_extend_trainer, deepclust_recipes"
     ]
 
 

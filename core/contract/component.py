@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-KINDS = ("encoder", "clusterer", "evaluator", "dataset")
+KINDS = ("encoder", "clusterer", "evaluator", "dataset", "counter")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _FORM = "use lower case letters and digits, words joined by hyphens"
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")

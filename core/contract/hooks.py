@@ -58,6 +58,12 @@ def deepclust_datasets() -> Iterable[Component]:
 
 
 @hookspec
+def deepclust_counters() -> Iterable[Component]:
+    """Offer ways to find the number of clusters: ``yield Component("gap", "package.module:Gap", "...")``."""
+    return ()
+
+
+@hookspec
 def deepclust_recipes() -> Iterable[Recipe]:
     """Offer runs by name: ``yield Recipe("my-photos", Path(__file__).parent / "my-photos.toml")``."""
     return ()

@@ -38,6 +38,14 @@ class Encoder(nn.Module, ABC):
         """Settings for such samples where nobody gives them; by default the Config's own."""
         return {}
 
+    @classmethod
+    def uses_labels(cls, config: Any) -> bool:
+        """Whether ``fit`` learns from labels with such settings, of an encoder whose record says that it may.
+
+        Where it does not, labels are hidden from it, and the run does not say that it learned from them.
+        """
+        return True
+
     def check(self, data: Data) -> None:  # noqa: B027 - most have nothing to refuse
         """Raise DeepclustError for what ``fit`` would refuse; called before anything is written."""
 
@@ -144,6 +152,42 @@ class Result(Assignment):
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     test: Result | None = None
+
+
+@dataclass(frozen=True)
+class Count:
+    """A number of clusters that was found.
+
+    n_clusters: it. sure: whether to rely on it. sentence: how sure it is, and what speaks for it.
+    alternatives: other numbers that come into question, the best first. evidence: plain JSON values, which
+    ``clusters.json`` keeps beside these; the report draws ``tried``, for each number of clusters its
+    ``n_clusters`` and ``score``, and shows ``criterion``, a text.
+    """
+
+    n_clusters: int
+    sure: bool
+    sentence: str
+    alternatives: Sequence[int] = ()
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Counter(ABC):
+    """Finds out how many clusters codes have, for ``--clusters auto`` and ``--clusters NAME:2-30``."""
+
+    Config: ClassVar[type[Any]]
+
+    def __init__(self, config: Any) -> None:
+        self.config = config
+
+    def check(self, n_samples: int, low: int, high: int) -> None:  # noqa: B027 - may take any
+        """Raise InvalidData where so few samples cannot tell; called before anything is trained."""
+
+    @abstractmethod
+    def count(self, z: np.ndarray, low: int, high: int, seed: int, *, quiet: bool = False) -> Count:
+        """The number of clusters of codes z (N, D), from ``low`` to ``high``: of them and the seed alone.
+
+        Raises TrainingFailed or InvalidData where it cannot be told.
+        """
 
 
 Score = float | str | Sequence[Any]

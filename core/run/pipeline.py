@@ -25,7 +25,7 @@ from ..engine import checkpoint
 from ..errors import InvalidData, InvalidSetting
 from ..files import write_json
 from ..words import counted
-from . import checkup, count, rehearsal, results
+from . import checkup, rehearsal, results
 from . import device as devices
 from . import folder as folders
 from . import scores as scored
@@ -35,8 +35,9 @@ from .choice import choose, stand_in
 from .evaluation import evaluate, protocol, result_of, write_results
 from .memory import enough
 from .opening import check_kept
-from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
+from .plan import AUTO_CLUSTERS, COUNTER, Plan, Request, check_made, resolve
 from .run import Notice, Run, gather_notices
+from .settle import settle
 from .spent import Spent
 
 FOUND = "found"  # in the record, of clusters that the clusterer counts
@@ -96,7 +97,7 @@ def run(
     request = choice.fill(request)
     plan = resolve(request, registry, given=given, data=data)
     asked = clusters_of(plan)
-    fewest = check_data(data, asked)
+    fewest = check_data(plan, data, asked, registry)
     if check is not None:
         check(data)
     folder = out or Path("runs") / _default_name(plan, asked)
@@ -123,7 +124,7 @@ def run(
                 labels = results.read_labels(folder / results.LABELS)
                 if len(labels) == len(data):
                     return Outcome(folder, data, labels, earlier["n_clusters"], scores, was_finished=True)
-        supervised = plan.encoder.entry.component.supervised
+        supervised = plan.encoder.supervised
         say(f"{data.description}, {_shown(asked)}, on {devices.describe(device)}, {precision}")
         if supervised:
             say(f"  encoder '{request.encoder}' learns from the labels of the samples it is trained on")
@@ -181,7 +182,7 @@ def _make_clusterer(plan: Plan, n_clusters: int, encoder: Encoder) -> Clusterer:
 
 def _training(plan: Plan, data: Data) -> Data:
     """What the encoder is trained on: with labels where it learns from them, never with the test split."""
-    return replace(data, test=None) if plan.encoder.entry.component.supervised else data.seal()
+    return replace(data, test=None) if plan.encoder.supervised else data.seal()
 
 
 def _time(
@@ -205,7 +206,7 @@ def _time(
             table = rehearsal.rehearse(
                 lambda: _make_encoder(plan, data, work), (plan.clusterer.cls, plan.clusterer.config),
                 asked if isinstance(asked, int) else asked[0], evaluators, data, work,
-                supervised=plan.encoder.entry.component.supervised,
+                supervised=plan.encoder.supervised,
             )  # fmt: skip
     scale = work.epochs_scale
     if minutes is not None:
@@ -235,7 +236,7 @@ def _carry_out(
     spent: Spent,
 ) -> tuple[Result, dict[str, Any]]:
     spent.begin("encoder")
-    supervised = plan.encoder.entry.component.supervised
+    supervised = plan.encoder.supervised
     hidden = data.seal()
 
     run_encoder = work.child("encoder")
@@ -248,9 +249,11 @@ def _carry_out(
         check_shape(codes, encoder, len(codes), plan.encoder.source)
         watch.check(plan.encoder.source)
 
-    if not isinstance(asked, int):
+    if isinstance(asked, int):
+        n_clusters = asked
+    else:
         spent.begin("number of clusters")
-    n_clusters = asked if isinstance(asked, int) else count.settle(encoder, hidden, *asked, work)
+        n_clusters = settle(work.make("counter", plan.counter), encoder, hidden, *asked, work)
 
     spent.begin("clusterer")
     run_clusterer = work.child("clusterer")
@@ -326,7 +329,7 @@ def clusters_of(plan: Plan) -> int | tuple[int, int]:
     return AUTO_CLUSTERS if asked is None else asked
 
 
-def check_data(data: Data, asked: int | tuple[int, int]) -> int:
+def check_data(plan: Plan, data: Data, asked: int | tuple[int, int], registry: Registry) -> int:
     """The fewest clusters that are asked for.
 
     Raises InvalidData where ``data`` cannot have them, or are too few to find out how many there are.
@@ -334,7 +337,7 @@ def check_data(data: Data, asked: int | tuple[int, int]) -> int:
     fewest = asked if isinstance(asked, int) else asked[0]
     data.check(fewest or 2)
     if not isinstance(asked, int):
-        count.check_samples(len(data), *asked)
+        registry.make("counter", plan.counter, settings={}).check(len(data), *asked)
     return fewest
 
 
@@ -379,7 +382,7 @@ def record_of(
             "encoder": plan.encoder.record(),
             "clusterer": plan.clusterer.record(),
             "evaluators": [c.record() for c in plan.evaluators],
-            "clusters": (asked or FOUND) if isinstance(asked, int) else f"auto:{asked[0]}-{asked[1]}",
+            "clusters": (asked or FOUND) if isinstance(asked, int) else _range(plan, asked),
             "seed": request.seed,
             "device": device.type,
             "precision": precision,
@@ -411,6 +414,11 @@ def record_of(
         "command": sys.argv[1:],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def _range(plan: Plan, asked: tuple[int, int]) -> str:
+    name = "auto" if plan.counter == COUNTER else plan.counter
+    return f"{name}:{asked[0]}-{asked[1]}"
 
 
 def _test_record(test: Data) -> dict[str, Any]:

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "float32", "bf16"]
 AUTO_CLUSTERS = (2, 30)  # what --clusters auto tries
+_COUNTED = re.compile(r"([a-z][a-z0-9-]*)(?::(\d+)-(\d+))?")  # auto, gap:2-30
+COUNTER = "silhouette"  # the counter of auto
 DATA_OPTIONS = {"image_size": "--image-size", "labels": "--labels"}  # settings with an option of their own
 AUTO = "auto"  # the name of an encoder or clusterer that the data choose
 
@@ -65,6 +67,11 @@ class Chosen:
         """Which component it is and where from: ``encoder 'sdae' (deepclust 0.1.0)``."""
         return self.entry.source
 
+    @property
+    def supervised(self) -> bool:
+        """Of an encoder, whether it learns from labels with these settings."""
+        return self.entry.component.supervised and bool(self.cls.uses_labels(self.config))
+
     def record(self) -> dict[str, Any]:
         """Name and settings as plain values."""
         return {"name": self.entry.component.name, "settings": configs.to_dict(self.config)}
@@ -75,7 +82,7 @@ class Plan:
     """An experiment whose names and settings are known to be right.
 
     data: None where the samples were given. clusters: how many, or the fewest and the most to try;
-    None where the data set says it.
+    None where the data set says it. counter: what finds the number then.
     """
 
     request: Request
@@ -84,6 +91,7 @@ class Plan:
     clusterer: Chosen
     evaluators: tuple[Chosen, ...]
     clusters: int | tuple[int, int] | None
+    counter: str = COUNTER
 
 
 def resolve(request: Request, registry: Registry, *, given: bool = False, data: Data | None = None) -> Plan:
@@ -110,6 +118,13 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
     for part in request.settings:
         if part not in parts:
             raise unknown("part with settings", part, parts)
+    counter = counter_of(request.clusters)
+    names = [e.component.name for e in registry.entries("counter")]
+    if isinstance(clusters, tuple) and counter not in names:
+        raise InvalidSetting(
+            f"'{request.clusters}' clusters were asked for; give a number, auto, or a range such as "
+            f"auto:2-30. What counts clusters: {', '.join(names) or 'nothing that is installed'}."
+        )
     if taken := next((name for name in request.evaluators if name in RESERVED), None):
         raise InvalidSetting(
             f"no evaluator can be called '{taken}': scores.json keeps that name for the run."
@@ -135,6 +150,7 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
         clusterer=choose("clusterer", "clusterer", request.clusterer),
         evaluators=tuple(choose(name, "evaluator", name) for name in request.evaluators),
         clusters=clusters,
+        counter=counter,
     )
     check_pair(plan, registry)
     return plan
@@ -150,15 +166,15 @@ def data_defaults(cls: type[Any], settings: Mapping[str, Any], data: Data) -> Ma
 
 
 def parse_clusters(asked: int | str | None) -> int | tuple[int, int] | None:
-    """How many clusters, or the fewest and the most to try for ``auto`` and ``auto:2-30``.
+    """How many clusters, or the fewest and the most to try for ``auto``, ``auto:2-30`` and ``COUNTER:2-30``.
 
     Raises InvalidSetting for anything else.
     """
     if asked is None:
         return None
-    found = re.fullmatch(r"auto(?::(\d+)-(\d+))?", str(asked))
+    found = _COUNTED.fullmatch(str(asked))
     if found:
-        low, high = map(int, found.groups()) if found[1] else AUTO_CLUSTERS
+        low, high = map(int, found.groups()[1:]) if found[2] else AUTO_CLUSTERS
         if not 2 <= low < high:
             raise InvalidSetting(f"'{asked}' is no range of clusters; say it as auto:2-30.")
         return low, high
@@ -173,6 +189,12 @@ def parse_clusters(asked: int | str | None) -> int | tuple[int, int] | None:
             f"{counted(count, 'cluster')} {'was' if count == 1 else 'were'} asked for: 2 or more are needed."
         )
     return count
+
+
+def counter_of(asked: int | str | None) -> str:
+    """The name of the counter that is asked for, in ``auto`` or ``NAME:2-30``."""
+    found = _COUNTED.fullmatch(str(asked))
+    return COUNTER if found is None or asked is None or found[1] == "auto" else found[1]
 
 
 def choose_data(asked: str, registry: Registry, choose: Callable[..., Chosen]) -> Chosen:

@@ -139,6 +139,11 @@ class Classifier(Encoder):
         self.inputs = Standardise(shape)
         self.learns_scale = True
 
+    @classmethod
+    def uses_labels(cls, config: Any) -> bool:
+        """Whether it is trained at all."""
+        return bool(config.epochs != 0)
+
     def check(self, data: Data) -> None:
         """Raise InvalidData where there are no labels to learn, InvalidSetting for ``keep_best`` without any
         share to choose by."""

@@ -113,8 +113,8 @@ class _Plans:
     @property
     def supervised(self) -> list[str]:
         """The encoders that learn from labels."""
-        entries = {p.encoder.entry.component.name: p.encoder.entry for p in self.plans.values()}
-        return [name for name, entry in entries.items() if entry.component.supervised]
+        encoders = {p.encoder.entry.component.name: p.encoder for p in self.plans.values()}
+        return [name for name, encoder in encoders.items() if encoder.supervised]
 
 
 def _resolve(asked: Comparison, registry: Registry) -> _Plans:
@@ -147,14 +147,14 @@ def _resolve(asked: Comparison, registry: Registry) -> _Plans:
     return _Plans(plans, impossible, settings)
 
 
-def _describe(asked: Comparison, found: _Plans, place: Place) -> dict[str, Any]:
+def _describe(asked: Comparison, found: _Plans, place: Place, registry: Registry) -> dict[str, Any]:
     """What compare.json holds; the data are loaded once for it, and checked."""
     plan = next(iter(found.plans.values()))
     device = devices.choose_device(asked.base.device)
     precision = devices.choose_precision(asked.base.precision, device)
     data = pipeline.load_data(plan, place)
     clusters = pipeline.clusters_of(plan)
-    pipeline.check_data(data, clusters)
+    pipeline.check_data(plan, data, clusters, registry)
     record = pipeline.record_of(plan, data, clusters, device, precision)
     common = ("clusters", "device", "precision", "epochs_scale")
     components = [c for p in found.plans.values() for c in (p.encoder, p.clusterer)]
@@ -231,7 +231,7 @@ def compare(
     """
     registry = registry or installed()
     found = _resolve(asked, registry)
-    record = _describe(asked, found, place)
+    record = _describe(asked, found, place, registry)
     folder = out or Path("runs") / f"{Path(asked.base.data).stem or 'data'}-compare"
 
     def say(text: str) -> None:

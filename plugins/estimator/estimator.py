@@ -33,7 +33,7 @@ from ...core.run.choice import choose
 from ...core.run.device import choose_device
 from ...core.run.folder import read_record
 from ...core.run.pipeline import run
-from ...core.run.plan import Choices, Request, parse_clusters
+from ...core.run.plan import Choices, Request, parse_clusters, resolve
 from ...core.run.results import EMBEDDING
 from ...core.toolbox.inference import evaluating
 from ...core.words import counted
@@ -140,8 +140,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         request = self._request()
         _check_count(request, len(data))
         request = choose(request, data, installed()).fill(request)
-        supervised = installed().find("encoder", request.encoder).component.supervised
-        if supervised:
+        if resolve(request, installed(), given=True, data=data).encoder.supervised:
             if y is None:
                 raise InvalidData(f"encoder '{request.encoder}' learns from labels: give them as y.")
             check_consistent_length(X, y)

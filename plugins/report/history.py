@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...core.engine.extensions.log import LOG_NAME
-from ...core.run.count import COUNT
+from ...core.run.settle import COUNT
 
 NO_LOSS = ("iteration", "epoch", "seconds", "lr")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..words import counted
+from ...core.words import counted
 
 UNSURE = "not sure"
 TIE = 0.015  # of the score, below which another number is nearly as good

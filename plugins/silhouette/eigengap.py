@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from ..toolbox.neighbour import nearest
+from ...core.toolbox.neighbour import nearest
 
 NEIGHBOURS = 10
 SPECTRUM = 60  # eigenvalues that are looked at, or twice as many as are asked for

@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import json
-import sys
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 
-from ..console import phase, progress
-from ..contract.interfaces import Encoder
-from ..data.data import Data
-from ..errors import InvalidData, TrainingFailed
-from ..files import write_json
-from ..toolbox.inference import embed
+from ...core import Counter
+from ...core.console import progress
+from ...core.contract.interfaces import Count
+from ...core.errors import InvalidData, TrainingFailed
 from .certainty import UNSURE, judge, shown
 from .eigengap import eigengaps
-from .run import Run
 
-COUNT = "clusters.json"
 POOL = 8000  # codes that are looked at, drawn at random where there are more
 AXES = 64  # principal axes that wider codes are projected on
 SCORED = 2000  # codes that a silhouette, two clusterings' agreement and the neighbour graph are of
 REPETITIONS = 20
 REFERENCES = 4  # data sets without clusters, of each kind
 RESTARTS = 5  # of each k-means
-NAMED = 3  # other numbers in a notice, at most
 PER_CLUSTER = 4  # samples that each cluster must have on average, two in each half
 CRITERION = (
     "Mean silhouette (Rousseeuw 1987) of held-out codes: in each of "
@@ -42,78 +34,37 @@ CRITERION = (
 
 
 @dataclass(frozen=True)
-class Count:
-    """The number of clusters that was chosen, and what speaks for it.
-
-    certainty, alternatives, doubts, sure: see ``certainty.Certainty``, ``sure`` being its sentence.
-    tried: for each number of clusters its ``n_clusters``, mean ``score`` and its ``deviation`` over
-    repetitions, the ``chosen`` repetitions that it won, the ``lead`` of the chosen number over it in the
-    same repetition and the ``lead_deviation``, the ``gap`` of the neighbour graph, ``stability``, and
-    the ``reference``, what data without clusters score. range: the fewest and the most asked for.
-    """
-
-    n_clusters: int
-    certainty: str
-    alternatives: list[int]
-    sure: str
-    doubts: list[str]
-    criterion: str
-    range: list[int]
-    tried: list[dict[str, float]]
+class SilhouetteConfig:
+    """It has no settings: what it rests on is in docs/count.md."""
 
 
-def settle(encoder: Encoder, data: Data, low: int, high: int, run: Run) -> int:
-    """The number of clusters of ``encoder``'s codes, from ``low`` to ``high``; kept in the run's folder.
+class Silhouette(Counter):
+    """The number of clusters by ``CRITERION``."""
 
-    A number that is not sure is a notice of the run. Raises what ``choose_count`` does.
-    """
-    path = run.folder / COUNT
-    chosen = _read(path, low, high)
-    if chosen is None:
-        with phase("counting the clusters"):
-            z = embed(encoder, data, autocast=run.autocast).cpu().numpy()
-            chosen = choose_count(z, low, high, run.seed_for("count"), quiet=run.quiet)
-        write_json(path, asdict(chosen))
-    if not run.quiet:
-        print(f"  {chosen.sure}", file=sys.stderr)
-    if chosen.certainty == UNSURE:
-        run.child("clusterer").notice(f"{chosen.sure} {_advice(chosen.alternatives)}")
-    return chosen.n_clusters
+    Config: ClassVar[type[SilhouetteConfig]] = SilhouetteConfig
 
+    def check(self, n_samples: int, low: int, high: int) -> None:
+        """Raise InvalidData where there are not some samples for each of the fewest clusters."""
+        if n_samples < PER_CLUSTER * low:
+            raise InvalidData(
+                f"{n_samples} samples do not tell whether they are {low} clusters or up to {high}: that "
+                f"takes {PER_CLUSTER * low} or more; give a number with --clusters."
+            )
 
-def _advice(alternatives: Sequence[int]) -> str:
-    """What to do about a number that is not sure. alternatives: other numbers, the nearest first."""
-    if not alternatives:
-        return "Look at the members; --clusters K says the number that you need."
-    options = " or ".join(f"--clusters {k}" for k in alternatives[:NAMED])
-    return f"Compare the members with those of {options}, or say the number that you need."
-
-
-def _read(path: Path, low: int, high: int) -> Count | None:
-    """The count that is kept at ``path``; None where there is none of this range that can be read."""
-    try:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        count = Count(**kept)
-        right = count.range == [low, high] and type(count.n_clusters) is int
-        return count if right and low <= count.n_clusters <= high else None
-    except (OSError, ValueError, TypeError):
-        return None
-
-
-def check_samples(n_samples: int, low: int, high: int) -> None:
-    """Raise InvalidData where so few samples cannot tell a number of clusters."""
-    if n_samples < PER_CLUSTER * low:
-        raise InvalidData(
-            f"{n_samples} samples do not tell whether they are {low} clusters or up to {high}: that takes "
-            f"{PER_CLUSTER * low} or more; give a number with --clusters."
-        )
+    def count(self, z: np.ndarray, low: int, high: int, seed: int, *, quiet: bool = False) -> Count:
+        """See ``choose_count``."""
+        return choose_count(z, low, high, seed, quiet=quiet)
 
 
 def choose_count(z: np.ndarray, low: int, high: int, seed: int, *, quiet: bool = False) -> Count:
     """The number of clusters, from ``low`` to ``high``, of codes z (N, D); see ``CRITERION``.
 
     It depends on z and the seed alone, and not on z's place, scale or direction. Fewer than ``high``
-    are tried where there are not 4 samples for each cluster, or not so many different ones.
+    are tried where there are not 4 samples for each cluster, or not so many different ones. The evidence:
+    ``certainty`` and ``doubts``, see ``certainty.Certainty``; ``tried``, for each number of clusters its
+    ``n_clusters``, mean ``score`` and its ``deviation`` over repetitions, the ``chosen`` repetitions that it
+    won, the ``lead`` of the chosen number over it in the same repetition and the ``lead_deviation``, the
+    ``gap`` of the neighbour graph, ``stability``, and the ``reference``, what data without clusters score.
 
     Raises TrainingFailed for codes that are not finite or all equal, InvalidData for too few samples.
     """
@@ -165,10 +116,10 @@ def choose_count(z: np.ndarray, low: int, high: int, seed: int, *, quiet: bool =
         for j, k in enumerate(tried)
     ]
     found = judge(rows, best, len(scores), len(pool), high, distinct)
-    return Count(
-        tried[best], found.degree, found.alternatives, found.sentence, found.doubts,
-        CRITERION, [low, high], rows,
-    )  # fmt: skip
+    evidence = {
+        "certainty": found.degree, "doubts": found.doubts, "criterion": CRITERION, "tried": rows,
+    }  # fmt: skip
+    return Count(tried[best], found.degree != UNSURE, found.sentence, found.alternatives, evidence)
 
 
 def _check(z: np.ndarray, pool: np.ndarray) -> None:
