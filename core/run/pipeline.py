@@ -35,6 +35,7 @@ from .evaluation import Trained, evaluate, protocol, write_results
 from .memory import enough
 from .opening import check_kept
 from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
+from .reader import stem_of
 from .run import Notice, Run, gather_notices
 from .spent import Spent
 
@@ -252,6 +253,7 @@ def _carry_out(
             "clusterer": plan.clusterer.record(),
             "n_clusters": n_clusters,
             "versions": record["versions"],
+            **({} if plan.data is None else {"data": plan.data.kept()}),
         }
         bundle = Bundle(encoder, clusterer, centers, data.preparation, kept)
         bundle.save(work.folder / WEIGHTS)
@@ -311,7 +313,7 @@ def _found_out(plan: Plan, asked: int | tuple[int, int]) -> str:
 
 def _default_name(plan: Plan, asked: int | tuple[int, int]) -> str:
     request = plan.request
-    name = Path(request.data).stem or "data"
+    name = stem_of(request.data)
     clusters = str(asked) if isinstance(asked, int) else f"auto{asked[0]}-{asked[1]}"
     return f"{name}-{request.encoder}-{request.clusterer}-k{clusters}-seed{request.seed}"
 
