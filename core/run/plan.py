@@ -64,7 +64,7 @@ class Chosen:
         return {"name": self.entry.component.name, "settings": configs.to_dict(self.config)}
 
     def kept(self) -> dict[str, Any]:
-        """As ``record``, of a data set, with the settings that belong to a model: none that says which data."""
+        """As ``record``, of a data set with the settings that belong to a model, not those that pick data."""
         settings = configs.to_dict(self.config)
         names = configs.inherited(self.cls.Config, settings)
         return {**self.record(), "settings": {name: settings[name] for name in names}}

@@ -114,7 +114,11 @@ def _reader(asked: str, path: Path, registry: Registry, usual: str | None, optio
         )
     if len(there) == 1:
         return there[0].component.name
-    found = [entry for entry in there if _is_own(entry, path, registry)]
+    said = [(entry, _is_own(entry, path, registry)) for entry in there]
+    working = [entry for entry, own in said if own is not None]
+    if len(working) == 1:  # as if it were alone
+        return working[0].component.name
+    found = [entry for entry, own in said if own]
     names = [entry.component.name for entry in found]
     if len(names) == 1 or usual in names:
         return usual if usual in names else names[0]
@@ -126,8 +130,8 @@ def _reader(asked: str, path: Path, registry: Registry, usual: str | None, optio
     raise InvalidData(f"{what}: the data sets {who} {verdict}; say which is to read it: {ways}.")
 
 
-def _is_own(entry: Entry, path: Path, registry: Registry) -> bool:
-    """Whether a data set says that ``path`` is its own; one that fails to say so does not, with a note."""
+def _is_own(entry: Entry, path: Path, registry: Registry) -> bool | None:
+    """Whether a data set says that ``path`` is its own; None, with a note, for one that fails to say it."""
     name = entry.component.name
     try:
         return bool(registry.load("dataset", name).sniff(path))
@@ -137,7 +141,7 @@ def _is_own(entry: Entry, path: Path, registry: Registry) -> bool:
             f"the data set '{name}' (plugin '{entry.plugin}', {entry.distribution} {entry.version}) could "
             f"not say whether it reads '{path}' and is left out: {reason}."
         )
-        return False
+        return None
 
 
 @cache
