@@ -9,6 +9,7 @@ from pathlib import Path
 KINDS = ("encoder", "clusterer", "evaluator", "dataset", "counter")
 _NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _FORM = "use lower case letters and digits, words joined by hyphens"
+_ENDING = re.compile(r"\.[^A-Z/\\]+")
 _TARGET = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
 
@@ -38,10 +39,10 @@ class Component:
     summary: one line for ``deepclust list``.
     paper: where the method is published, for ``deepclust info``.
     supervised: True for what learns from labels; runs with an encoder that does say so in their results.
-    reads: for a data set, the endings of the paths that it reads, ``"/"`` for folders; its Config has
-    a setting ``path``.
+    reads: for a data set, the endings of the files that it reads, lower case with their dot, ``"/"`` for
+    folders; its Config has a setting ``path``. Others may read the same, see ``Dataset.sniff``.
 
-    Raises ValueError for a name or target of another form.
+    Raises ValueError for a name, target or ending of another form.
     """
 
     name: str
@@ -56,3 +57,9 @@ class Component:
             raise ValueError(f"component name {self.name!r}: {_FORM}")
         if not _TARGET.fullmatch(self.target):
             raise ValueError(f"component {self.name}: target {self.target!r} is not 'module:Class'")
+        for ending in (self.reads,) if isinstance(self.reads, str) else self.reads:
+            if isinstance(self.reads, str) or not (ending == "/" or _ENDING.fullmatch(ending)):
+                raise ValueError(
+                    f"component {self.name}: reads is a tuple of endings in lower case such as ('.csv',), "
+                    f"'/' for folders, not {self.reads!r}"
+                )

@@ -26,14 +26,20 @@ def setting(
     high: float | None = None,
     component: str | None = None,
     training: bool = False,
+    inherited: bool = True,
 ) -> Any:
     """A field of a component's ``Config``: its default, one line of help, and its inclusive range.
 
     default: ``{}`` for settings of another component, whose type is ``Mapping[str, Any]``.
     component: the kind, where the value is the name of another component; it is looked up before
     anything is trained. training: whether it is of a data set and has no effect on new data for a model.
+    inherited: False for a data set's setting that new data for a model do not take over from the run: it
+    says which data are read (a split, a file of labels), or the preparation holds what it made.
     """
-    metadata = {"help": help, "low": low, "high": high, "component": component, "training": training}
+    metadata = {
+        "help": help, "low": low, "high": high, "component": component, "training": training,
+        "inherited": inherited,
+    }  # fmt: skip
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
@@ -248,6 +254,12 @@ def of_training(config: type[Any], names: Iterable[str]) -> list[str]:
     """Those of the settings ``names`` that have no effect on new data for a model."""
     fields = {f.name: f for f in dataclasses.fields(config)}
     return [name for name in names if name in fields and fields[name].metadata.get("training")]
+
+
+def inherited(config: type[Any], names: Iterable[str]) -> list[str]:
+    """Those of a data set's settings ``names`` that belong to a model; ``path`` never does."""
+    own = {f.name for f in dataclasses.fields(config) if not f.metadata.get("inherited", True)}
+    return [name for name in names if name not in own and name != "path"]
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -234,6 +234,15 @@ class Dataset(ABC):
     def __init__(self, config: Any) -> None:
         self.config = config
 
+    @classmethod
+    def sniff(cls, path: Path) -> bool:
+        """Whether ``path``, of an ending that this data set reads or a folder, is likely one of its own.
+
+        Asked only where other data sets read such paths too. It is cheap: it looks at names and first
+        bytes, never at all of a folder or file. By default every such path is.
+        """
+        return True
+
     @abstractmethod
     def load(self, place: Place) -> Data:
         """The data on the CPU.
@@ -244,6 +253,8 @@ class Dataset(ABC):
     def load_like(self, place: Place, preparation: Preparation) -> Data:
         """New data, made as ``preparation`` says that a model's data were.
 
+        ``config`` has the settings that the model's data were read with, where it is this data set that read
+        them, and the user's over them; ``preparation.extra`` is what ``load`` kept there.
         Raises InvalidData where these are no such data. This default takes what ``load`` gives where
         shape and type are right, standardises the rows of a model that was trained on such, and notes
         values that are far from those in training.

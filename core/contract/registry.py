@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pluggy
@@ -156,13 +157,14 @@ class Registry:
             raise unknown("recipe", name, {e.recipe.name for e in self._recipes})
         return self._only(found, f"recipe '{name}' is offered by").recipe
 
-    def reader(self, ending: str) -> Entry | None:
-        """The data set that reads paths of an ending (``"/"`` for folders), None where none does.
+    def readers(self, path: Path) -> list[Entry]:
+        """The data sets that read folders, where ``path`` is one, or files whose names end as its does."""
+        name, folder = path.name.lower(), path.is_dir()
 
-        Raises BrokenPlugin where two plugins offer one.
-        """
-        entries = [e for e in self.entries("dataset") if ending in e.component.reads]
-        return self._only(entries, f"'{ending}' is read by") if entries else None
+        def claims(ending: str) -> bool:
+            return folder if ending == "/" else not folder and name.endswith(ending)
+
+        return [e for e in self.entries("dataset") if any(map(claims, e.component.reads))]
 
     def _only(self, entries: list[Offered], what: str) -> Offered:
         if len(entries) > 1:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from ..errors import InvalidData
-from ..words import counted
+from ..errors import BrokenPlugin, InvalidData
+from ..words import counted, in_one_line
 
 Size = tuple[int, ...]  # as in data.py, which imports this module
 
@@ -28,6 +29,10 @@ class Preparation:
     differ.
     encoding: for each column of a table how its cells became values, as JSON; ``columns`` then names
     the values. None: all cells are numbers.
+    extra: what a data set keeps for its own ``load_like``, as plain JSON values; it becomes what JSON makes
+    of it, such as lists of tuples.
+
+    Raises BrokenPlugin where ``extra`` holds anything else.
     """
 
     shape: Size
@@ -41,6 +46,17 @@ class Preparation:
     source: tuple[float, float] | None = None
     seen: tuple[tuple[float, float], ...] | None = None
     encoding: Mapping[str, Any] | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict, hash=False)
+
+    def __post_init__(self) -> None:
+        try:
+            made = json.loads(json.dumps(dict(self.extra or {}), allow_nan=False))
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BrokenPlugin(
+                "a data set keeps in Preparation.extra what JSON cannot hold, which is finite numbers, text, "
+                f"true, false, None, and lists and mappings of these: {in_one_line(error)}"
+            ) from error
+        object.__setattr__(self, "extra", made)
 
     def record(self) -> dict[str, Any]:
         """Plain JSON values: what ``from_record`` takes again."""

@@ -63,7 +63,7 @@ class Columns(NamedTuple):
 def scaled(data: Data, scale: Scale = "auto") -> Data:
     """``data`` whose batches are on the scale that the training samples ask for; see ``measure``.
 
-    Samples stay as they are in memory or file.
+    Samples stay as they are in memory or file; what their preparation keeps in ``extra`` stays there.
     """
     if len(data) == 0 or data.x[0].numel() == 0:
         return data  # Data.check refuses them
@@ -73,7 +73,7 @@ def scaled(data: Data, scale: Scale = "auto") -> Data:
         found = _measure_images(data, scale)
     else:
         found = measure(data, scale)
-    made, test, notices = found.preparation, None, found.notices
+    made, test, notices = replace(found.preparation, extra=data.preparation.extra), None, found.notices
     if data.test is not None:
         test, elsewhere = data.test.prepared_as(made), compare(data.test, made)
         notices = notices if elsewhere is None else (*notices, elsewhere)

@@ -43,7 +43,7 @@ class Bundle:
     """A trained pair, ready for new data.
 
     centers: (K, D), what distances are measured to. record: names, settings, number of clusters and
-    versions, as plain JSON values.
+    versions, as plain JSON values; ``data`` in it is the data set with the settings that belong to the model.
     """
 
     encoder: Encoder
@@ -98,6 +98,28 @@ class Bundle:
         z = self.embed(data, quiet=quiet)
         return z, self.assign(z)
 
+    def inherited(self, name: str, config: type[Any]) -> dict[str, Any]:
+        """The settings that new data take over from the run's where the data set ``name`` reads them.
+
+        None for another data set than the run's. config: its Config.
+        Raises BrokenPlugin where it has other settings now.
+        """
+        data = self.record.get("data", {})
+        if data.get("name") != name:
+            return {}
+        settings = data.get("settings", {})
+        without = configs.of_training(config, settings)
+        found = {key: settings[key] for key in configs.inherited(config, settings) if key not in without}
+        try:
+            configs.build(config, found, "data")
+        except (UnknownName, InvalidSetting) as error:
+            made_with = self.record.get("versions", {}).get("plugins", {}).get(name, "another version")
+            raise BrokenPlugin(
+                f"the run's data were read by the data set '{name}' of {made_with}, whose settings are not "
+                f"those of the version that is installed: {error}"
+            ) from error
+        return found
+
     def save(self, path: Path) -> None:
         """Write the weights with everything else in the header of one safetensors file.
 
@@ -122,15 +144,20 @@ class Bundle:
         save_file(tensors, path, metadata={HEADER: json.dumps(record)})
 
     def other_versions(self, registry: Registry | None = None) -> list[str]:
-        """What is another version now than it was made with: deepclust, and the parts' plugins."""
+        """What is another version now than it was made with: deepclust, and the plugins of parts and data."""
         registry = registry or installed()
         versions = self.record.get("versions", {})
         pairs = {}
         if then := versions.get("deepclust"):
             pairs[f"deepclust {then}"] = f"deepclust {version('deepclust')}"
-        for kind in ("encoder", "clusterer"):
-            name = self.record[kind]["name"]
-            entry = registry.find(kind, name)
+        names = [(kind, self.record[kind]["name"]) for kind in ("encoder", "clusterer")]
+        if "data" in self.record:
+            names.append(("dataset", self.record["data"]["name"]))
+        for kind, name in names:
+            try:
+                entry = registry.find(kind, name)
+            except (UnknownName, BrokenPlugin):  # of a data set: others may read what is new
+                continue
             if then := versions.get("plugins", {}).get(name):
                 pairs[then] = f"{entry.distribution} {entry.version}"
         return [f"{then}, now {now}" for then, now in pairs.items() if then != now]
@@ -144,6 +171,8 @@ def load(path: Path, device: torch.device, registry: Registry | None = None) -> 
     """
     registry = registry or installed()
     record, tensors = _read(_file_of(path), device)
+    if "data" not in record and (found := _data_of(path, registry)) is not None:
+        record["data"] = found
     try:
         preparation = Preparation.from_record(record.pop("preparation"))
     except TypeError as error:
@@ -196,6 +225,17 @@ def _file_of(path: Path) -> Path:
         again = shlex.join(["deepclust", *record.get("command", ["run"])])
         raise DeepclustError(f"the run in '{path}' is not finished; give its command again: {again}")
     return path / WEIGHTS
+
+
+def _data_of(path: Path, registry: Registry) -> dict[str, Any] | None:
+    """What a model's record says of its data, from the folder of a run that is older than that."""
+    data = (read_record(path) or {}).get("data", {}) if path.is_dir() else {}
+    try:
+        name, settings = data["name"], data["settings"]
+        names = configs.inherited(registry.load("dataset", name).Config, settings)
+        return {"name": name, "settings": {key: settings[key] for key in names}}
+    except (KeyError, UnknownName, BrokenPlugin):  # they were in memory, or nothing here can read such
+        return None
 
 
 def _read(file: Path, device: torch.device) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -9,6 +9,7 @@ from ..contract import config as configs
 from ..contract.registry import RecipeEntry, Registry
 from ..errors import DeepclustError
 from . import recipe as recipes
+from .reader import kinds_of
 
 
 def as_json(registry: Registry, kind: str | None) -> dict[str, Any]:
@@ -24,6 +25,7 @@ def as_json(registry: Registry, kind: str | None) -> dict[str, Any]:
                 "summary": e.component.summary,
                 "paper": e.component.paper,
                 "supervised": e.component.supervised,
+                "reads": list(e.component.reads),
             }
             for e in registry.entries(kind)
         ],
@@ -53,6 +55,7 @@ def show_components(registry: Registry, kind: str | None) -> None:
     table.add_column("summary")
     for e in registry.entries(kind):
         summary = e.component.summary + (" (learns from labels)" if e.component.supervised else "")
+        summary += f" (reads {kinds_of(e)})" if e.component.reads else ""
         plugin = e.plugin if e.plugin == e.distribution else f"{e.plugin} ({e.distribution})"
         table.add_row(e.kind, e.component.name, plugin, e.version, summary)
     for r in _recipes(registry, kind):
@@ -96,6 +99,8 @@ def show_settings(registry: Registry, kind: str, name: str) -> None:
         print(f"Paper: {entry.component.paper}")
     if entry.component.supervised:
         print("It learns from labels.")
+    if entry.component.reads:
+        print(f"It reads {kinds_of(entry)}; --data {name}:PATH has it read any path.")
     settings = configs.describe(cls.Config)
     if not settings:
         print("It has no settings.")

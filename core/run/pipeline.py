@@ -36,6 +36,7 @@ from .evaluation import evaluate, protocol, result_of, write_results
 from .memory import enough
 from .opening import check_kept
 from .plan import AUTO_CLUSTERS, COUNTER, Plan, Request, check_made, resolve
+from .reader import stem_of
 from .run import Notice, Run, gather_notices
 from .settle import settle
 from .spent import Spent
@@ -271,6 +272,7 @@ def _carry_out(
             "encoder": plan.encoder.record(),
             "clusterer": plan.clusterer.record(),
             "versions": record["versions"],
+            **({} if plan.data is None else {"data": plan.data.kept()}),
         }
         model, z, assignment = Bundle.trained(encoder, clusterer, hidden, kept, quiet=work.quiet)
         known = {**record, "n_clusters": n_clusters}
@@ -357,7 +359,7 @@ def _shown(asked: int | tuple[int, int]) -> str:
 
 def _default_name(plan: Plan, asked: int | tuple[int, int]) -> str:
     request = plan.request
-    name = Path(request.data).stem or "data"
+    name = stem_of(request.data)
     clusters = f"k{asked}" if isinstance(asked, int) else f"kauto{asked[0]}-{asked[1]}"
     parts = [name, request.encoder, request.clusterer, *([clusters] if asked else []), f"seed{request.seed}"]
     return "-".join(parts)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..contract import config as configs
 from ..contract.registry import Entry, Registry
-from ..errors import DeepclustError, ImpossiblePair, InvalidData, InvalidSetting, unknown
+from ..errors import DeepclustError, ImpossiblePair, InvalidSetting, unknown
 from ..words import counted
+from .reader import choose_data
 from .scores import RESERVED
 
 if TYPE_CHECKING:
@@ -75,6 +74,12 @@ class Chosen:
     def record(self) -> dict[str, Any]:
         """Name and settings as plain values."""
         return {"name": self.entry.component.name, "settings": configs.to_dict(self.config)}
+
+    def kept(self) -> dict[str, Any]:
+        """As ``record``, of a data set with the settings that belong to a model, not those that pick data."""
+        settings = configs.to_dict(self.config)
+        names = configs.inherited(self.cls.Config, settings)
+        return {**self.record(), "settings": {name: settings[name] for name in names}}
 
 
 @dataclass(frozen=True)
@@ -195,36 +200,6 @@ def counter_of(asked: int | str | None) -> str:
     """The name of the counter that is asked for, in ``auto`` or ``NAME:2-30``."""
     found = _COUNTED.fullmatch(str(asked))
     return COUNTER if found is None or asked is None or found[1] == "auto" else found[1]
-
-
-def choose_data(asked: str, registry: Registry, choose: Callable[..., Chosen]) -> Chosen:
-    """The data set of that name, or the one that reads what stands at that path.
-
-    Raises UnknownName for neither, DeepclustError for a path that nothing reads.
-    """
-    if not asked.strip():
-        raise InvalidSetting("--data is empty; name a data set, a file or a folder, . for this one.")
-    entries = registry.entries("dataset")
-    names = [e.component.name for e in entries if not e.component.reads]
-    if asked in names:
-        return choose("data", "dataset", asked)
-    path = Path(os.path.expanduser(asked))  # as it is where there is no such user
-    readable = sorted({r for e in entries for r in e.component.reads if r != "/"})
-    readable += ["a folder of images"] if registry.reader("/") else []
-    if os.path.exists(path):
-        entry = registry.reader("/" if path.is_dir() else path.suffix.lower())
-        if entry is None:
-            raise InvalidData(
-                f"nothing installed reads '{asked}', a {'folder' if path.is_dir() else 'file'}; "
-                f"what can be read: {', '.join(readable)}."
-            )
-        return choose("data", "dataset", entry.component.name, path=str(path.resolve()))
-    if path.suffix or len(path.parts) > 1:
-        raise DeepclustError(
-            f"the data path '{asked}' does not exist (looked in '{Path.cwd()}'); give one of "
-            f"{', '.join(readable)}, or the name of a data set from `deepclust list dataset`."
-        )
-    raise unknown("data set or path", asked, names)
 
 
 def _check_options(config: type[Any], settings: Mapping[str, Any], asked: str, name: str) -> None:

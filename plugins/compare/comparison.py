@@ -19,6 +19,7 @@ from ...core.run import device as devices
 from ...core.run import folder as folders
 from ...core.run import pipeline
 from ...core.run.plan import Plan, Request, request_from, resolve
+from ...core.run.reader import stem_of
 from . import page as comparison_page
 from .table import RESULTS, TABLE, Table, tabulate
 from .trial import FAILED, Pair, Trial, read_trial
@@ -232,7 +233,7 @@ def compare(
     registry = registry or installed()
     found = _resolve(asked, registry)
     record = _describe(asked, found, place, registry)
-    folder = out or Path("runs") / f"{Path(asked.base.data).stem or 'data'}-compare"
+    folder = out or Path("runs") / f"{stem_of(asked.base.data)}-compare"
 
     def say(text: str) -> None:
         if not quiet:

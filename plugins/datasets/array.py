@@ -39,16 +39,21 @@ UNREADABLE = (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error)
 class ArrayConfig:
     path: str = setting("", "the file; --data PATH sets it")
     x: str | None = setting(None, "name of the samples in a .npz; none: x, X, data or images")
-    y: str | None = setting(None, "name of the labels in a .npz; none: y, Y, labels or target")
+    y: str | None = setting(
+        None, "name of the labels in a .npz; none: y, Y, labels or target", inherited=False
+    )
     split: Literal["all", "train", "test", "train-test"] = setting(
         "all",
         "where a .npz holds x_train and x_test: which to take; train-test: train on the one, "
         "score the other as well",
+        inherited=False,
     )
     leave_out: str | None = setting(
-        None, "class that train-test trains without, the strange one for the evaluator 'anomaly'"
+        None,
+        "class that train-test trains without, the strange one for the evaluator 'anomaly'",
+        inherited=False,
     )
-    labels: str | None = setting(None, "a .npy file with the labels, for scores alone")
+    labels: str | None = setting(None, "a .npy file with the labels, for scores alone", inherited=False)
     channels: Literal["auto", "first", "last"] = setting(
         "auto", "where image channels are; auto: last where that axis is 1, 3 or 4 long"
     )

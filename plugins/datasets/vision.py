@@ -20,9 +20,12 @@ class VisionConfig:
         "all",
         "which samples: the training split, the test split, both in this order; "
         "train-test: train on the one, score the other as well",
+        inherited=False,
     )
     leave_out: str | None = setting(
-        None, "class that train-test trains without, the strange one for the evaluator 'anomaly'"
+        None,
+        "class that train-test trains without, the strange one for the evaluator 'anomaly'",
+        inherited=False,
     )
 
 

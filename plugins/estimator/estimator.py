@@ -185,7 +185,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         with kept(chosen):
             bundle = bundles.load(path, chosen)
             record = read_record(path) or {}
-            request, given = record.get("request", {}), record.get("data", {}).get("settings", {})
+            request, given = record.get("request", {}), bundle.record.get("data", {}).get("settings", {})
             encoder, clusterer = bundle.record["encoder"], bundle.record["clusterer"]
             estimator = cls(
                 encoder["name"],

@@ -30,7 +30,7 @@ from . import cache, decoding, remark
 from .classes import classes, split_hint
 from .decoding import Head, Scale
 from .index import DECODED
-from .listing import Listing, list_images, shown
+from .listing import Listing, any_image, list_images, shown
 from .survey import Survey, look_at, survey
 
 LARGEST_AS_IS = 128  # the longest side that images keep when nobody names a size
@@ -52,13 +52,17 @@ class ImagesConfig:
     range: str = setting(
         "auto",
         "LOW..HIGH: the values that become black and white; auto: bytes stay, others go by a sample of 256",
+        inherited=False,
     )
     labels: Literal["none", "folders", "parent"] = setting(
         "none",
         "true classes, for scores alone; folders: the first folder of each image's path, "
         "parent: the one that directly holds it",
+        inherited=False,
     )
-    max_skipped: float = setting(0.1, "share of the images that may be unreadable", low=0, high=1)
+    max_skipped: float = setting(
+        0.1, "share of the images that may be unreadable", low=0, high=1, inherited=False
+    )
 
 
 class Images(Dataset):
@@ -68,6 +72,11 @@ class Images(Dataset):
     """
 
     Config: ClassVar[type[ImagesConfig]] = ImagesConfig
+
+    @classmethod
+    def sniff(cls, path: Path) -> bool:
+        """Whether images are among the first files in the folder and below."""
+        return any_image(path, decoding.endings())
 
     def load(self, place: Place) -> Data:
         """The images at the size, with the channels and on the scale that the settings say."""

@@ -6,6 +6,8 @@ import os
 import time
 from collections import Counter, deque
 from collections.abc import Collection
+from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
 from typing import NamedTuple
@@ -73,6 +75,22 @@ def list_images(root: Path, endings: Collection[str]) -> Listing:
     found.sort()
     names, sizes, times = zip(*found, strict=True) if found else ((), (), ())
     return Listing(list(names), np.array(sizes, np.int64), np.array(times, np.int64), others, taken)
+
+
+def any_image(root: Path, endings: Collection[str], most: int = 10_000) -> bool:
+    """Whether one of the first ``most`` files and folders in ``root`` and below has one of these endings."""
+    folders, left = deque([os.fspath(root)]), most
+    while folders and left > 0:
+        with suppress(OSError), os.scandir(folders.popleft()) as entries:
+            for entry in islice(entries, left):
+                left -= 1
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif os.path.splitext(entry.name)[1].lower() in endings:
+                    return True
+    return False
 
 
 def shown(name: str) -> str:

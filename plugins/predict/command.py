@@ -34,8 +34,8 @@ def predict(
     deepclust predict runs/photos more-photos/ -o labels.csv
     deepclust predict runs/photos more-photos/ --sort-into sorted
 
-    RUN is the folder of a run or a .safetensors file of one; DATA is a name or a path, as --data of
-    run. With no file to write, the sizes of the clusters are shown.
+    RUN is the folder of a run or a .safetensors file of one; DATA is a name, a path or NAME:PATH, as
+    --data of run, read with the run's settings. With no file to write, the sizes of the clusters are shown.
     """
     from ...core.contract import config as configs
     from ...core.run import sorting

@@ -25,7 +25,8 @@ from ...core.run import bundle as bundles
 from ...core.run import results
 from ...core.run.bundle import Bundle
 from ...core.run.opening import open_model
-from ...core.run.plan import Chosen, choose_data
+from ...core.run.plan import Chosen
+from ...core.run.reader import choose_data, split_name
 from ...core.run.sorting import Sorting
 from ...core.words import counted
 
@@ -69,7 +70,8 @@ def carry_out(
         raise DeepclustError(f"'{labels}' cannot take both the labels and the codes; name two files.")
     bundle = open_model(model, device, registry)
     settings = settings or {}
-    chosen = choose(asked, settings, registry)
+    chosen = choose(asked, settings, bundle, registry)
+    _say_inherited(bundle, chosen, settings.get("data", {}), registry, quiet=place.quiet)
     for name in configs.of_training(chosen.cls.Config, settings.get("data", {})):
         print(
             f"Note: data.{name} has no effect here: new data are made as the run's own were.", file=sys.stderr
@@ -95,22 +97,55 @@ def carry_out(
     return Prediction(bundle, data, z, where)
 
 
-def choose(asked: str, settings: Mapping[str, Mapping[str, Any]], registry: Registry | None = None) -> Chosen:
-    """The data set of a name or path with its settings, those of the part ``data``.
+def choose(
+    asked: str, settings: Mapping[str, Mapping[str, Any]], bundle: Bundle, registry: Registry
+) -> Chosen:
+    """The data set of a name or path with its settings: the run's where it read the run's data as well,
+    those of the part ``data`` over them.
 
-    Raises UnknownName or InvalidSetting.
+    Raises UnknownName, InvalidSetting, or InvalidData for a path that nothing or more than one reads.
     """
-    registry = registry or installed()
     for part in settings:
         if part != "data":
             raise unknown("part with settings", part, ["data"], "The model's own stay as they were trained.")
 
     def make(part: str, kind: str, name: str, **more: Any) -> Chosen:
         cls = registry.load(kind, name)
-        values = {**settings.get(part, {}), **more}
+        values = {**bundle.inherited(name, cls.Config), **settings.get(part, {}), **more}
         return Chosen(registry.find(kind, name), cls, configs.build(cls.Config, values, part))
 
-    return choose_data(asked, registry, make)
+    return choose_data(asked, registry, make, usual=bundle.record.get("data", {}).get("name"), option="")
+
+
+def _say_inherited(
+    bundle: Bundle, chosen: Chosen, given: Mapping[str, Any], registry: Registry, *, quiet: bool
+) -> None:
+    """Say which settings the data are read with that are the run's, and where these hold for no such data."""
+    ran = bundle.record.get("data", {}).get("name")
+    if ran is None:
+        return
+    same = ran == chosen.entry.component.name
+    try:
+        config = chosen.cls.Config if same else registry.load("dataset", ran).Config
+        settings = bundle.inherited(ran, config)
+        usual = configs.to_dict(configs.build(config, {}, "data"))
+    except DeepclustError:  # it is not installed, and does not read these data
+        settings, usual = {}, {}
+    changed = {key: value for key, value in settings.items() if value != usual.get(key) and key not in given}
+    shown = ", ".join(f"data.{key}={_shown(value)}" for key, value in changed.items())
+    if same and shown and not quiet:
+        print(f"  read as the run's data were: {shown}", file=sys.stderr)
+    if not same and (shown or bundle.preparation.extra):
+        print(
+            f"Note: the run's data were read by '{ran}'{' with ' + shown if shown else ''}; these are read "
+            f"by '{chosen.entry.component.name}', which knows nothing of that. Are they made alike?",
+            file=sys.stderr,
+        )
+
+
+def _shown(value: Any) -> str:
+    """A setting as ``-s`` takes it."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def load_data(bundle: Bundle, chosen: Chosen, place: Place) -> Data:
@@ -154,7 +189,8 @@ def _writing(path: Path) -> Iterator[None]:
 def _check_output(path: Path, asked: str, overwrite: bool) -> None:
     """Raise DeepclustError where ``path`` cannot be a new file, before anything is computed."""
     check_new_file(path, overwrite=overwrite)
-    if path.exists() and os.path.exists(asked) and path.samefile(asked):
+    data = os.path.expanduser(split_name(asked)[1])
+    if path.exists() and os.path.exists(data) and path.samefile(data):
         raise DeepclustError(f"'{path}' is the data; name another file for what is said of them.")
 
 

@@ -32,10 +32,16 @@ CLASSES = ("class", "classes", "label", "labels", "target", "truth")  # what suc
 @dataclass(frozen=True)
 class TableConfig:
     path: str = setting("", "the file; --data PATH sets it")
-    id: str | None = setting(None, "column that names the rows, as labels.csv then does")
-    labels: str | None = setting(None, "column with the true classes, for scores alone (--labels)")
-    columns: tuple[str, ...] = setting((), "columns to cluster by, in this order; none: all that are of use")
-    categories: tuple[str, ...] = setting((), "columns whose cells are categories, whatever they look like")
+    id: str | None = setting(None, "column that names the rows, as labels.csv then does", inherited=False)
+    labels: str | None = setting(
+        None, "column with the true classes, for scores alone (--labels)", inherited=False
+    )
+    columns: tuple[str, ...] = setting(
+        (), "columns to cluster by, in this order; none: all that are of use", inherited=False
+    )
+    categories: tuple[str, ...] = setting(
+        (), "columns whose cells are categories, whatever they look like", inherited=False
+    )
     scale: Literal["auto", "standard", "none"] = setting(
         "auto",
         "auto: columns centred and divided by one deviation, or each by its own where units differ; "
@@ -43,10 +49,12 @@ class TableConfig:
         training=True,
     )
     decimal: Literal["auto", "point", "comma"] = setting(
-        "auto", "how fractions are written: 1.5 or 1,5; auto: as all numbers of the table make sense"
+        "auto",
+        "how fractions are written: 1.5 or 1,5; auto: as all numbers of the table make sense",
+        inherited=False,
     )
     thousands: Literal["auto", "none", "point", "comma", "space", "apostrophe"] = setting(
-        "auto", "what parts thousands; auto: as all numbers of the table make sense"
+        "auto", "what parts thousands; auto: as all numbers of the table make sense", inherited=False
     )
 
 
