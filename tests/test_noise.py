@@ -16,6 +16,7 @@ from sklearn.cluster import HDBSCAN, AgglomerativeClustering
 from deepclust import DeepClustering
 from deepclust.core import NOISE, Clusterer, Data, Transductive
 from deepclust.core.errors import BrokenPlugin, TrainingFailed
+from deepclust.core.run.boundary import other_labels
 from deepclust.core.run.checkup import look_at_clusters
 from deepclust.core.run.run import Run, read_notices
 from deepclust.core.toolbox.baseline import Given
@@ -347,6 +348,14 @@ GOOD = torch.tensor([[0.2, 0.5, 0.3], [1, 0, 0]])
 def test_answers_that_no_clusterer_may_give_are_named(labels, q, said):
     with pytest.raises(BrokenPlugin, match=f"Says gives .*{said}"):
         assign(Says(labels, q), torch.zeros(2, 2))
+
+
+def test_labels_that_are_not_those_of_the_largest_assignment_are_said():
+    z, agreeing = torch.zeros(2, 2), Says(torch.tensor([1, 0]), GOOD)
+    assert other_labels(agreeing, z, "says") == ""
+    assert other_labels(Says(torch.tensor([1, -1]), GOOD, noise=True), z, "says") == ""
+    said = other_labels(Says(torch.tensor([1, 2]), GOOD), z, "says")
+    assert said.startswith("says puts 1 of 2 samples that were looked at into another cluster")
 
 
 def test_noise_is_allowed_to_those_that_say_so_and_keeps_its_nearest_cluster():

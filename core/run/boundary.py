@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..contract.interfaces import Encoder
+from ..contract.assignment import NOISE
+from ..contract.interfaces import Clusterer, Encoder
 from ..data.data import Data
 from ..errors import BrokenPlugin, DeepclustError
+from ..toolbox.inference import evaluating
 from ..words import counted
 
 WATCHED = 256  # samples
+TIE = 1e-5  # between soft assignments
 
 
 def source(record: Mapping[str, Any], kind: str) -> str:
@@ -53,6 +56,22 @@ class Watch:
                 f"{who} changed the data: {bad} of {counted(len(now), 'sample')} that were looked at are "
                 "others now. It must work on copies: x = x - mean, not x -= mean."
             )
+
+
+def other_labels(clusterer: Clusterer, z: Tensor, who: str) -> str:
+    """A sentence where labels of codes z (N, D) are not those of the largest soft assignment, else none."""
+    places = torch.linspace(0, len(z) - 1, min(WATCHED, len(z)), dtype=torch.float64).long()
+    with evaluating(clusterer):
+        rows = z[places.to(z.device)]
+        labels, q = clusterer.predict(rows), clusterer(rows)
+    own = q.gather(1, labels.clamp_min(0)[:, None])[:, 0]
+    other = (labels != NOISE) & (own < q.amax(dim=1) - TIE)
+    if not (bad := int(other.sum())):
+        return ""
+    return (
+        f"{who} puts {bad} of {counted(len(rows), 'sample')} that were looked at into another cluster than "
+        "that of their largest soft assignment: its confidences are not those of its labels."
+    )
 
 
 def check_shape(z: Tensor, encoder: Encoder, count: int, who: str) -> None:

@@ -29,7 +29,7 @@ from . import checkup, rehearsal, results
 from . import device as devices
 from . import folder as folders
 from . import scores as scored
-from .boundary import Watch, called, check_shape
+from .boundary import Watch, called, check_shape, other_labels
 from .bundle import WEIGHTS, Bundle
 from .choice import choose, stand_in
 from .evaluation import evaluate, protocol, result_of, write_results
@@ -284,6 +284,8 @@ def _carry_out(
         write_results(result, data)
         model.save(work.folder / WEIGHTS)
         check_kept(work.folder / WEIGHTS, model, hidden, work.registry)
+        if said := other_labels(clusterer, z, plan.clusterer.source):
+            run_clusterer.notice(said)
         before = 0.0  # of one that finds its clusters, which may be of any sizes
         if not clusterer.finds_n_clusters:
             before = checkup.effective_clusters(codes, n_clusters, run_clusterer.seed_for("checkup"))
