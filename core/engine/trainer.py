@@ -94,15 +94,14 @@ class Trainer:
         order of addition holds. Raises ValueError for a name that is taken.
         """
         adapted = as_extension(extension)
-        key = name or adapted.name
-        if self._owner is not None:
-            key = f"{self._owner.plugin}:{key}"
+        own = name or adapted.name
+        key = own if self._owner is None else f"{self._owner.plugin}:{own}"
         if key in self._extensions:
             raise ValueError(f"the trainer already has an extension named {key!r}")
         when = trigger_of(trigger if trigger is not None else adapted.trigger)
         rank = adapted.priority if priority is None else priority
         if self._owner is not None:
-            adapted = FromPlugin(adapted, when, self._owner, self)
+            adapted = FromPlugin(adapted, own, when, self._owner, self)
             when = adapted.due
         self._extensions[key] = (adapted, when, rank)
 

@@ -39,13 +39,14 @@ class Owner(NamedTuple):
 
 
 class FromPlugin(Extension):
-    """Hands everything on to a plugin's extension and its trigger.
+    """Hands everything on to a plugin's extension, added under a name, and to its trigger.
 
     Raises PluginFailed for whatever these raise, too little memory apart, which the run itself explains.
     """
 
-    def __init__(self, inner: Extension, trigger: Trigger, owner: Owner, trainer: Trainer) -> None:
-        self.inner, self.when, self.owner, self.trainer = inner, trigger, owner, trainer
+    def __init__(self, inner: Extension, name: str, trigger: Trigger, owner: Owner, trainer: Trainer) -> None:
+        self.inner, self.called, self.when = inner, name, trigger
+        self.owner, self.trainer = owner, trainer
         self.on_interrupt = inner.on_interrupt
         self.grows = inner.grows
 
@@ -91,7 +92,7 @@ class FromPlugin(Extension):
         except (Exception, SystemExit) as error:
             at = self.trainer.iteration
             raise PluginFailed(
-                f"{self.trainer.name}: the extension '{self.inner.name}' of {self.owner} failed at iteration "
+                f"{self.trainer.name}: the extension '{self.called}' of {self.owner} failed at iteration "
                 f"{at}: {in_one_line(error).removesuffix('.')}. Without the plugin "
                 f"(DEEPCLUST_BLOCK={self.owner.plugin}) the same command goes on."
             ) from error
