@@ -145,6 +145,17 @@ def test_an_extension_that_raises_is_named(install, tmp_path, part):
     )
 
 
+def test_one_that_fails_to_close_keeps_no_other_from_it(install, tmp_path):
+    module = (
+        WATCH + "    def close(self, trainer):\n        (trainer.out / self.called).touch()\n        1 / 0\n"
+    )
+    install("deepclust-bad", hook(add("one"), "trainer.extend(Watch('two'), name='two')"), watch=module)
+    with pytest.raises(PluginFailed):
+        train(tmp_path)
+    assert (tmp_path / "train/one").exists()
+    assert (tmp_path / "train/two").exists()
+
+
 @pytest.mark.parametrize(
     ("state", "what"),
     [

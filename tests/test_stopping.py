@@ -15,6 +15,7 @@ from deepclust.core.contract.registry import BLOCK, installed
 from deepclust.core.engine import Batches, Trainer, Updater, checkpoint
 from deepclust.core.engine.extensions import SNAPSHOT, Extension, Log, Snapshot
 from deepclust.core.errors import DeepclustError
+from deepclust.core.run import stage
 from made_command import deepclust
 from made_process import start
 
@@ -196,8 +197,8 @@ def record_of(folder):
 
 def ends_of(folder):
     return {
-        name: {k: v for k, v in stage.items() if k != "seconds"}
-        for name, stage in record_of(folder)["stages"].items()
+        name: {k: v for k, v in end.items() if k != "seconds"}
+        for name, end in record_of(folder)["stages"].items()
     }
 
 
@@ -247,6 +248,20 @@ def test_a_budget_is_killed_and_goes_on_with_and_without_its_plugin(tmp_path, in
     expected = {**never["encoder/finetune"], "extended by": budget}
     assert ends_of(tmp_path / "without") == {**never, "encoder/finetune": expected}
     assert "extended by" not in record_of(tmp_path / "never")["versions"]
+
+
+def test_ends_are_those_of_all_parts_a_shared_encoder_included(tmp_path):
+    for number, name in enumerate(["shared/finetune", "run/clusterer/start/rounds", "run/clusterer/refine"]):
+        trainer = make(tmp_path / name, (number + 1, "iteration"))
+        trainer.run()
+        stage.keep(trainer)
+    (tmp_path / "run/encoder").symlink_to(tmp_path / "shared", target_is_directory=True)
+    (tmp_path / "run/clusterer/refine/ended.json").write_text("{")
+    found = stage.ends(tmp_path / "run")
+    assert list(found)[:2] == ["encoder/finetune", "clusterer/start/rounds"]
+    assert [end.get("iterations") for end in found.values()] == [1, 2, None]
+    stage.keep(trainer)  # what was not whole is written again
+    assert stage.ends(tmp_path / "run")["clusterer/refine"]["stopped by"] == "3 iterations"
 
 
 def test_a_plugin_that_comes_back_finds_its_state(tmp_path):

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -173,8 +173,9 @@ class Trainer:
             if self.interrupted:  # at the very end: not lost, as the caller may go on
                 raise KeyboardInterrupt(self._position())
         finally:
-            for extension, _ in ordered:
-                extension.close(self)
+            with ExitStack() as closing:  # all of them, also where one raises
+                for extension, _ in reversed(ordered):
+                    closing.callback(extension.close, self)
 
     def _position(self) -> str:
         """Where training stands, for one who interrupted it."""
