@@ -12,10 +12,10 @@ from typing import Any
 import click
 
 from .core.contract.component import KINDS
-from .core.errors import DeepclustError, UnhealthyResult
+from .core.errors import DeepclustError, PluginFailed, UnhealthyResult
 from .core.run.allocation import keep_memory
 from .core.run.options import COMMON, SORTING, asked, place_of, with_options
-from .core.words import in_one_line
+from .core.words import one_line
 
 
 class _Group(click.Group):
@@ -53,7 +53,11 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except DeepclustError as error:
-            click.echo(f"Error: {error}", err=True)
+            from .core.unforeseen import sentence_of
+
+            if ctx.params.get("debug") and isinstance(error, PluginFailed):
+                raise
+            click.echo(f"Error: {sentence_of(error)}", err=True)
             ctx.exit(error.exit_code)
         except KeyboardInterrupt as stop:
             where = f" in {stop}" if str(stop) else ""
@@ -63,33 +67,12 @@ class _Group(click.Group):
         except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
         except Exception as error:
+            from .core.unforeseen import sentence_of
+
             if ctx.params.get("debug"):
                 raise
-            click.echo(f"Error: {_unexpected(error)}", err=True)
+            click.echo(f"Error: {sentence_of(error)}", err=True)
             ctx.exit(1)
-
-
-def _unexpected(error: Exception) -> str:
-    """A sentence for an error that is nobody's request, whose traceback goes to a file."""
-    import tempfile
-    import traceback
-
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    whose = "".join(f"{note}: " for note in getattr(error, "__notes__", ())[-1:])
-    try:
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="deepclust-", suffix=".log", delete=False, encoding="utf-8"
-        ) as log:
-            log.write(shlex.join(["deepclust", *sys.argv[1:]]) + "\n")
-            traceback.print_exception(error, file=log)
-        kept = f"The traceback is in '{log.name}'"
-    except OSError:
-        kept = "The traceback could not be kept"
-    return (
-        f"what nobody foresaw, {whose}{in_one_line(error)} (in '{place.filename}', line {place.lineno}). "
-        f"{kept}; `deepclust --debug COMMAND` shows it. It is a fault of deepclust or of a plugin, not of "
-        "the request."
-    )
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
@@ -179,7 +162,7 @@ def _show_outcome(outcome: Any, quiet: bool) -> None:
             if isinstance(value, list) and value and isinstance(value[0], list):
                 continue  # matrices are in scores.json
             shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            table.add_row(name.replace("_", " "), shown)
+            table.add_row(one_line(name.replace("_", " ")), one_line(shown))
     console = Console(highlight=False, markup=False)
     if outcome.was_finished:
         console.print("This run was finished already; --overwrite runs it again.")
@@ -199,7 +182,13 @@ def _show_outcome(outcome: Any, quiet: bool) -> None:
 def list_components(kind: str | None, as_json: bool) -> None:
     """What is installed: encoders, clusterers, evaluators, data sets, recipes, third parties' included.
 
-    KIND is encoder, clusterer, evaluator, dataset or recipe.
+    KIND is encoder, clusterer, evaluator, dataset or recipe; or plugin, for every plugin with its
+    distribution, version, hooks, how long its import took, and what is wrong with it.
+
+    \b
+    deepclust list
+    deepclust list encoders --json
+    deepclust list plugins
     """
     from .core.contract.registry import installed
     from .core.errors import unknown
@@ -207,10 +196,16 @@ def list_components(kind: str | None, as_json: bool) -> None:
 
     if kind is not None:
         singular = kind.removesuffix("s")
-        if singular not in (*KINDS, "recipe"):
-            raise unknown("kind of component", kind, (*KINDS, "recipe"))
+        if singular not in (*KINDS, "recipe", "plugin"):
+            raise unknown("kind of component", kind, (*KINDS, "recipe", "plugin"))
         kind = singular
     registry = installed()
+    if kind == "plugin":
+        if as_json:
+            click.echo(json.dumps(listing.plugins_as_json(registry), indent=2))
+        else:
+            listing.show_plugins(registry)
+        return
     if as_json:
         click.echo(json.dumps(listing.as_json(registry, kind), indent=2))
         return

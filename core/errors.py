@@ -46,6 +46,10 @@ class TrainingFailed(DeepclustError):
     exit_code = 1
 
 
+class PluginFailed(TrainingFailed):
+    """A plugin's extension that raised while training; ``__cause__`` is what it raised."""
+
+
 class DeepclustWarning(UserWarning):
     """A notice of a run, in Python: what the command line says at its end and nobody must miss."""
 

@@ -8,7 +8,12 @@ def counted(number: float, noun: str, form: str = "") -> str:
     return f"{number:{form}} {noun}{'' if number == 1 else 's'}"
 
 
+def one_line(text: object) -> str:
+    """Text of a plugin, say, as one line: no line breaks, no control characters, no spaces in a row."""
+    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+
+
 def in_one_line(error: BaseException) -> str:
     """``ValueError: what it says``; the type alone of an error that says nothing."""
-    said = " ".join(str(error).split())
+    said = one_line(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__

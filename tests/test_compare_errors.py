@@ -1,5 +1,6 @@
 """Comparisons that cannot go as asked: impossible pairs, runs that fail, bad input, folders in use."""
 
+import re
 from contextlib import chdir
 from pathlib import Path
 
@@ -120,6 +121,47 @@ def test_a_run_that_fails_stops_no_other_and_goes_on_later(elsewhere):
         assert "iteration" in by_run["dec", "1"]["reason"]
         assert by_run["kmeans", "1"]["state"] == "finished"
         assert "clusterer/refine: " in Path("out/compare.html").read_text()
+
+
+FAULTY = (
+    RAW
+    + """
+class Falls(Raw):
+    def fit(self, data, run):
+        raise LookupError("the moon\\nis full")
+
+class Forgets(Raw):
+    shift = 0.0
+    def fit(self, data, run):
+        self.shift = 2.0
+        return self
+    def forward(self, x):
+        return x + self.shift * x.abs()
+"""
+)
+FAULTS = """
+@hookimpl
+def deepclust_encoders():
+    for name in ("Raw", "Falls", "Forgets"):
+        yield Component(name.lower(), f"MODULE.model:{name}", "")
+"""
+
+
+def test_whatever_only_training_finds_ends_that_run_alone(elsewhere, install):
+    install("deepclust-faulty", FAULTS, model=FAULTY)
+    tiny = [a for a in TINY if "=" not in a and a != "-s"]
+    given = ["--data", "good.npz", "--encoder", "falls,forgets,raw", "--clusterer", "kmeans", "--seeds", "2"]
+    said = deepclust("compare", *given, *tiny, "--out", "out", code=1).output
+    assert "Error: 4 of 6 runs failed: see 'out/table.csv'." in said
+    assert "Traceback" not in said
+    falls, forgets, raw = table_of(Path("out/table.csv"))
+    assert [row["state"] for row in (falls, forgets, raw)] == ["failed", "failed", "finished"]
+    assert (raw["finished"], falls["finished"], forgets["finished"]) == ("2", "0", "0")
+    assert "failed in fit: LookupError: the moon is full (in '" in falls["reason"]
+    assert "encoder 'forgets' (deepclust-faulty 1.2) gives other codes for 60 of 60" in forgets["reason"]
+    for log in re.findall(r"The traceback is in '([^']+)'", falls["reason"]):
+        assert "LookupError: the moon\nis full" in Path(log).read_text()
+        Path(log).unlink()
 
 
 BAD = {

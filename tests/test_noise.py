@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,6 +35,7 @@ def deepclust_clusterers():
 def deepclust_encoders():
     yield Component("same", "MODULE.model:Same", "the values themselves")
     yield Component("spoiling", "MODULE.model:Spoiling", "changes what it is given")
+    yield Component("failing", "MODULE.model:Failing", "raises")
     yield Component("wide", "MODULE.model:Wide", "has other dimensions than it says")
 """
 MODEL = """
@@ -75,6 +77,10 @@ class Spoiling(Same):
     def fit(self, data, run):
         data.x.sub_(1)
         return self
+
+class Failing(Same):
+    def fit(self, data, run):
+        raise KeyError("moon")
 
 class Wide(Same):
     def forward(self, x):
@@ -307,6 +313,13 @@ def test_labels_that_are_none_are_refused(tmp_path):
 
     with pytest.raises(TrainingFailed, match="all 172 samples noise"):
         fitted(Nothing(None, 0, 3), x, tmp_path)
+
+
+def test_an_error_in_a_plugin_names_it(tmp_path, others):
+    given = ["run", "--encoder", "failing", "--clusterer", "kmeans", "--out", tmp_path / "run"]
+    said = deepclust(*given, code=1).output
+    assert "encoder 'failing' (deepclust-others 2.0) failed in fit: KeyError: 'moon'" in said
+    Path(re.search(r"traceback is in '([^']+)'", said)[1]).unlink()
 
 
 class Says(Clusterer):

@@ -157,6 +157,7 @@ def test_the_light_half_loads_nothing_heavy():
         "main(['run', '--help'], standalone_mode=False)",
         "main(['list'], standalone_mode=False)",
         "main(['list', '--json'], standalone_mode=False)",
+        "main(['list', 'plugins'], standalone_mode=False)",
     )
     code = "import sys\nfrom deepclust.cli import main\n" + "".join(
         f"{step}\nprint('LOADED', {step!r}, {HEAVY!r} & set(sys.modules))\n" for step in steps

@@ -71,7 +71,11 @@ def deepclust_recipes() -> Iterable[Recipe]:
 
 @hookspec
 def deepclust_extend_trainer(trainer: Trainer) -> None:
-    """Add extensions to any training: ``trainer.extend(MyLogger(), trigger=(1, "epoch"))``."""
+    """Add extensions to any training: ``trainer.extend(MyLogger(), trigger=(1, "epoch"))``.
+
+    Their names get the plugin's before them. An extension may end the training after the step in hand:
+    ``trainer.stop("60 seconds are over")``.
+    """
 
 
 @hookspec

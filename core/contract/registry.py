@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import redirect_stdout
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -14,10 +17,11 @@ from typing import Any, TypeVar
 import pluggy
 
 from ..errors import BrokenPlugin, unknown
-from ..words import in_one_line
+from ..words import in_one_line, one_line
 from . import config as configs
 from . import hooks
 from .component import KINDS, Component, Recipe
+from .importing import harmless
 
 T = TypeVar("T")
 Offered = TypeVar("Offered", "Entry", "RecipeEntry")
@@ -54,11 +58,36 @@ class RecipeEntry:
 
 @dataclass(frozen=True)
 class Failure:
-    """A plugin that could not be used, and why."""
+    """A plugin that could not be used, or a part of it, and why."""
 
     plugin: str
     distribution: str
     reason: str
+    version: str = "?"
+
+    @property
+    def who(self) -> str:
+        """The plugin with where it comes from, as far as there is one."""
+        source = "" if self.distribution == "?" else f" ({self.distribution} {self.version})"
+        return f"plugin '{self.plugin}'{source}"
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """An entry point of the group, and what came of it.
+
+    state: ``"loaded"``, ``"blocked"`` or ``"broken"``. hooks: the names of those that it has.
+    import_ms: how long its import took, None where it was not imported. remarks: what it wrote and set
+    up while it was imported, in lines.
+    """
+
+    plugin: str
+    distribution: str
+    version: str
+    state: str
+    hooks: tuple[str, ...] = ()
+    import_ms: float | None = None
+    remarks: list[str] = field(default_factory=list)
 
 
 class Registry:
@@ -67,11 +96,13 @@ class Registry:
     points: the entry points to load, by default those of the group ``deepclust``. A plugin whose
     entry point or distribution is named in the environment variable ``DEEPCLUST_BLOCK`` (separated
     by commas) is left out. A plugin that raises, has no hook or one without ``@hookimpl`` is kept in
-    ``failures`` and offers nothing; so is a name to be left out that nothing has.
+    ``failures`` and offers nothing; so is a name to be left out that nothing has. What a plugin prints
+    when it is imported is kept in ``plugins``, and comes on no standard output.
     """
 
     def __init__(self, points: Iterable[EntryPoint] | None = None) -> None:
         self.failures: list[Failure] = []
+        self.plugins: list[Plugin] = []
         self._entries: list[Entry] = []
         self._recipes: list[RecipeEntry] = []
         self._manager = pluggy.PluginManager(hooks.PROJECT)
@@ -82,36 +113,45 @@ class Registry:
             reason = f"{BLOCK} names it, but no plugin and no distribution of plugins is called so"
             self.failures.append(Failure(name, "?", reason))
         for point in sorted(found, key=lambda p: (p.name, _source(p))):
-            if point.name not in blocked and _source(point)[0] not in blocked:
-                self._load(point)
+            if point.name in blocked or _source(point)[0] in blocked:
+                self.plugins.append(Plugin(one_line(point.name), *_source(point), "blocked"))
+            else:
+                self.plugins.append(self._load(point))
 
-    def _load(self, point: EntryPoint) -> None:
-        distribution, version = _source(point)
-        name = f"{distribution}:{point.name}"  # two distributions may name their entry points alike
+    def _load(self, point: EntryPoint) -> Plugin:
+        found = Plugin(one_line(point.name), *_source(point), "broken")
+        source = (found.plugin, found.distribution, found.version)
+        name = _key(found)
         try:
-            plugin = point.load()
-            try:
-                self._manager.register(plugin, name)
-                self._manager.check_pending()
-                _check_marked(plugin)
-                offered = [
-                    Entry(kind, component, point.name, distribution, version)
-                    for kind in KINDS
-                    for component in self._offers(plugin, f"{kind}s", Component)
-                ]
-                recipes = [
-                    RecipeEntry(recipe, point.name, distribution, version)
-                    for recipe in self._offers(plugin, "recipes", Recipe)
-                ]
-            except BaseException:
-                if self._manager.get_name(plugin) == name:
-                    self._manager.unregister(plugin)
-                raise
+            with harmless(found.remarks):
+                start = time.perf_counter()
+                try:
+                    plugin = point.load()
+                finally:
+                    found = replace(found, import_ms=round(1000 * (time.perf_counter() - start), 1))
+                try:
+                    self._manager.register(plugin, name)
+                    self._manager.check_pending()
+                    _check_marked(plugin)
+                    offered = [
+                        Entry(kind, component, *source)
+                        for kind in KINDS
+                        for component in self._offers(plugin, f"{kind}s", Component)
+                    ]
+                    recipes = [
+                        RecipeEntry(recipe, *source) for recipe in self._offers(plugin, "recipes", Recipe)
+                    ]
+                except BaseException:
+                    if self._manager.get_name(plugin) == name:
+                        self._manager.unregister(plugin)
+                    raise
         except FAULTS as error:
-            self.failures.append(Failure(point.name, distribution, in_one_line(error)))
-        else:
-            self._entries += offered
-            self._recipes += recipes
+            self._failed(found, in_one_line(error))
+            return found
+        self._entries += offered
+        self._recipes += recipes
+        hooked = sorted(caller.name for caller in self._manager.get_hookcallers(plugin) or ())
+        return replace(found, state="loaded", hooks=tuple(hooked))
 
     def _offers(self, plugin: object, what: str, wanted: type[T]) -> list[T]:
         caller = getattr(self._manager.hook, f"deepclust_{what}")
@@ -187,7 +227,8 @@ class Registry:
         entry = self.find(kind, name)
         module, _, attribute = entry.component.target.partition(":")
         try:
-            loaded = getattr(import_module(module), attribute)
+            with redirect_stdout(sys.stderr):
+                loaded = getattr(import_module(module), attribute)
         except FAULTS as error:
             raise BrokenPlugin(
                 f"{kind} '{name}' of plugin '{entry.plugin}' ({entry.distribution} {entry.version}) "
@@ -223,25 +264,46 @@ class Registry:
 
         One that raises becomes a failure, and so does one that would replace a command; the first stays.
         """
-        impls = self._manager.hook.deepclust_add_commands.get_hookimpls()
-        for impl in sorted(
-            impls, key=lambda impl: not impl.plugin_name.startswith(f"{GROUP}:")
-        ):  # ours first
-            distribution, _, plugin = impl.plugin_name.partition(":")
+        for plugin, add in self._acting("deepclust_add_commands"):
             before = dict(cli.commands)
             try:
-                impl.function(cli)
+                with harmless(plugin.remarks):
+                    add(cli)
             except FAULTS as error:
-                self.failures.append(Failure(plugin, distribution, in_one_line(error)))
+                self._failed(plugin, in_one_line(error))
             for name in [n for n in before if cli.commands.get(n) is not before[n]]:
                 cli.commands[name] = before[name]
-                reason = f"there is a command '{name}' already, which it must not replace"
-                self.failures.append(Failure(plugin, distribution, reason))
+                self._failed(plugin, f"there is a command '{name}' already, which it must not replace")
 
-    @property
-    def hook(self) -> Any:
-        """The hook callers, for the hooks that act instead of offering."""
-        return self._manager.hook
+    def extend_trainer(self, trainer: Any) -> list[Failure]:
+        """Let each plugin add extensions to a training; returns those that could not, of which nothing stays.
+
+        That is where a plugin raises, or adds an extension under a name that is taken.
+        """
+        failed = []
+        for plugin, extend in self._acting("deepclust_extend_trainer"):
+            try:
+                source = (plugin.plugin, plugin.distribution, plugin.version)
+                with trainer.adding_for(*source), redirect_stdout(sys.stderr):
+                    extend(trainer)
+            except FAULTS as error:
+                failed.append(Failure(plugin.plugin, plugin.distribution, in_one_line(error), plugin.version))
+        return failed
+
+    def _acting(self, hook: str) -> list[tuple[Plugin, Callable[[Any], object]]]:
+        """The plugins that have a hook which acts instead of offering, with what they do; ours first."""
+        known = {_key(p): p for p in self.plugins}
+        impls = getattr(self._manager.hook, hook).get_hookimpls()
+        impls.sort(key=lambda impl: not impl.plugin_name.startswith(f"{GROUP}:"))
+        return [(known[impl.plugin_name], impl.function) for impl in impls]
+
+    def _failed(self, plugin: Plugin, reason: str) -> None:
+        self.failures.append(Failure(plugin.plugin, plugin.distribution, reason, plugin.version))
+
+
+def _key(plugin: Plugin) -> str:
+    """What pluggy knows it by: two distributions may name their entry points alike."""
+    return f"{plugin.distribution}:{plugin.plugin}"
 
 
 def _check_marked(plugin: object) -> None:
@@ -259,7 +321,7 @@ def _source(point: EntryPoint) -> tuple[str, str]:
     """Name and version of the distribution that an entry point belongs to."""
     if point.dist is None:
         return ("unknown", "?")
-    return (point.dist.name, point.dist.version)
+    return (one_line(point.dist.name), one_line(point.dist.version))
 
 
 @cache

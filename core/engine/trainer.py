@@ -5,25 +5,30 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+from ..errors import DeepclustError
+from ..words import one_line
 from . import checkpoint
 from .checkpoint import SNAPSHOT_NAME
 from .extensions.extension import READER, Extension, as_extension
+from .extensions.from_plugin import FromPlugin, Owner
 from .reporter import Means, Observation, observing
-from .trigger import Limit, Trigger, When, limit_of, trigger_of
+from .trigger import Limit, Trigger, When, reason_of, stops_of, trigger_of
 from .updater import Updater
 
-FORMAT = 1
+FORMAT = 2  # of snapshots; the first had stops by their place
 
 
 class Trainer:
     """Runs an updater until a stop, calling extensions on the way (Chainer's words; Tokui et al. 2019).
 
-    stop: ``(20, "epoch")``, a trigger, or several of which the first ends the training.
+    stop: ``(20, "epoch")``, a trigger, or several of which the first ends the training; so does any
+    extension that calls ``trainer.stop(reason)``.
     out: the folder of this training; extensions write there.
     name: how users know this training.
 
@@ -37,15 +42,16 @@ class Trainer:
 
     def __init__(self, updater: Updater, stop: When | Sequence[When], out: Path, name: str = "") -> None:
         self.updater = updater
-        single = callable(stop) or (isinstance(stop, tuple) and isinstance(stop[0], int))
-        stops: Sequence[Any] = [stop] if single else stop  # type: ignore[assignment,list-item]
-        self.stops: list[Trigger] = [limit_of(s) for s in stops]
+        self.stops: Mapping[str, Trigger] = MappingProxyType(stops_of(stop))
         self.out = Path(out)
         self.name = name or self.out.name
         self.means = Means()
         self.line: dict[str, float] = {}  # the last line that Log made of the means
         self.finished = False
-        self.stop_reason = ""
+        self.stop_reason = ""  # what ended it, or is to end it after the step in hand
+        self.without: list[str] = []  # of a resumed training, the extensions of plugins that are gone
+        self._owner: Owner | None = None  # whose extensions are being added
+        self._left: dict[str, tuple[Owner, dict[str, Any]]] = {}  # what they had kept
         self._extensions: dict[str, tuple[Extension, Trigger, int]] = {}
         self.interrupted = False
         self._seconds_before = 0.0
@@ -64,12 +70,14 @@ class Trainer:
     @property
     def total_iterations(self) -> int | None:
         """The most iterations this training may take; None where no stop is a limit."""
-        limits = [s.iterations(self) for s in self.stops if isinstance(s, Limit)]
+        limits = [s.iterations(self) for s in self.stops.values() if isinstance(s, Limit)]
         return min(limits) if limits else None
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, over all resumptions."""
+        if self.finished:
+            return self._seconds_before
         return self._seconds_before + time.monotonic() - self._started
 
     def extend(
@@ -86,12 +94,49 @@ class Trainer:
         order of addition holds. Raises ValueError for a name that is taken.
         """
         adapted = as_extension(extension)
-        key = name or adapted.name
+        own = name or adapted.name
+        key = own if self._owner is None else f"{self._owner.plugin}:{own}"
         if key in self._extensions:
             raise ValueError(f"the trainer already has an extension named {key!r}")
         when = trigger_of(trigger if trigger is not None else adapted.trigger)
         rank = adapted.priority if priority is None else priority
+        if self._owner is not None:
+            adapted = FromPlugin(adapted, own, when, self._owner, self)
+            when = adapted.due
         self._extensions[key] = (adapted, when, rank)
+
+    @contextmanager
+    def adding_for(self, plugin: str, distribution: str, version: str) -> Iterator[None]:
+        """What is added within is a plugin's: its name stands before each extension's and in their errors.
+
+        Where anything is raised within, nothing of it stays.
+        """
+        before, reason = dict(self._extensions), self.stop_reason
+        self._owner = Owner(plugin, distribution, version)
+        try:
+            yield
+        except BaseException:
+            self._extensions, self.stop_reason = before, reason
+            raise
+        finally:
+            self._owner = None
+
+    def stop(self, reason: str) -> None:
+        """End the training after the step in hand; the first reason that is given is kept and shown.
+
+        Raises ValueError where the reason says nothing.
+        """
+        said = one_line(reason)
+        if not said:
+            raise ValueError("trainer.stop needs a reason in words")
+        self.stop_reason = self.stop_reason or said
+
+    @property
+    def owners(self) -> dict[str, Owner]:
+        """The plugins whose extensions had a part in this training, by these extensions' names."""
+        left = {key: owner for key, (owner, _) in self._left.items()}
+        there = {key: e.owner for key, (e, _, _) in self._extensions.items() if isinstance(e, FromPlugin)}
+        return {**left, **there}
 
     def run(self) -> None:
         """Train until a stop; returns at once where a finished snapshot was loaded.
@@ -121,14 +166,16 @@ class Trainer:
                     self._call(readers)
                     if asked:
                         raise KeyboardInterrupt(self._position())
+            self._seconds_before = self.seconds
             self.finished = True
             for extension, _ in ordered:
                 extension.finish(self)
             if self.interrupted:  # at the very end: not lost, as the caller may go on
                 raise KeyboardInterrupt(self._position())
         finally:
-            for extension, _ in ordered:
-                extension.close(self)
+            with ExitStack() as closing:  # all of them, also where one raises
+                for extension, _ in reversed(ordered):
+                    closing.callback(extension.close, self)
 
     def _position(self) -> str:
         """Where training stands, for one who interrupted it."""
@@ -136,11 +183,12 @@ class Trainer:
         return f"{self.name}, at iteration {self.iteration}" + (f" of at most {total}" if total else "")
 
     def _stopped(self) -> bool:
-        for stop in self.stops:
-            if self.iteration and stop(self):
-                self.stop_reason = str(stop)
-                return True
-        return False
+        if not self.iteration:
+            return False
+        if not self.stop_reason:
+            reasons = (reason_of(name, stop) for name, stop in self.stops.items() if stop(self))
+            self.stop_reason = next(reasons, "")
+        return bool(self.stop_reason)
 
     def _call(self, extensions: list[tuple[Extension, Trigger]]) -> None:
         for extension, trigger in extensions:
@@ -173,33 +221,63 @@ class Trainer:
             "seconds": self.seconds,
             "updater": self.updater.state_dict(),
             "means": self.means.state_dict(),
-            "stops": [s.state_dict() if hasattr(s, "state_dict") else {} for s in self.stops],
-            "extensions": {n: e.state_dict() for n, (e, _, _) in self._extensions.items()},
+            "stops": {n: s.state_dict() for n, s in self.stops.items() if hasattr(s, "state_dict")},
+            "extensions": {
+                **{name: kept for name, (_, kept) in self._left.items()},
+                **{name: e.state_dict() for name, (e, _, _) in self._extensions.items()},
+            },
+            "owners": {name: tuple(owner) for name, owner in self.owners.items()},
             "rng": checkpoint.rng_state(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from ``state_dict``'s moment, random generators included."""
+        """Go on from ``state_dict``'s moment, random generators included.
+
+        Stops and extensions take back what was kept under their names. What a plugin kept that is gone, or
+        another of its name, stays as it is, and ``without`` names it.
+        """
         self.finished = state["finished"]
-        self.stop_reason = state["stop_reason"]
+        self.stop_reason = state["stop_reason"] or self.stop_reason
         self._seconds_before = state["seconds"]
         self._started = time.monotonic()
         self.updater.load_state_dict(state["updater"])
         self.means.load_state_dict(state["means"], self.updater.device)
-        for stop, saved in zip(self.stops, state["stops"], strict=True):
-            if saved:
-                stop.load_state_dict(saved)  # type: ignore[attr-defined]
-        for name, (extension, _, _) in self._extensions.items():
-            if name in state["extensions"]:
-                extension.load_state_dict(state["extensions"][name])
+        if state["format"] == FORMAT:  # else it is finished, and nothing of this is asked again
+            self._load_added(state)
         checkpoint.set_rng_state(state["rng"])
 
+    def _load_added(self, state: dict[str, Any]) -> None:
+        """The states of stops and extensions."""
+        for name, stop in self.stops.items():
+            if name in state["stops"] and hasattr(stop, "load_state_dict"):
+                stop.load_state_dict(state["stops"][name])
+        there = self.owners
+        owners = {name: Owner(*owner) for name, owner in state["owners"].items()}
+        for name, owner in owners.items():
+            if name not in there or there[name].distribution != owner.distribution:
+                self._left[name] = (owner, state["extensions"][name])
+                if not self.finished:
+                    self.without.append(f"'{name.removeprefix(owner.plugin + ':')}' of {owner}")
+        for name, (extension, _, _) in self._extensions.items():
+            if name in state["extensions"] and name not in self._left:
+                extension.load_state_dict(state["extensions"][name])
+
     def resume(self) -> bool:
-        """Load the snapshot in ``out`` where there is one; says whether there was."""
+        """Load the snapshot in ``out`` where there is one; says whether there was.
+
+        Raises DeepclustError for an unfinished one of another version of deepclust.
+        """
         for left in self.out.glob(f".{SNAPSHOT_NAME}.*"):  # by a kill in the middle of a write
             left.unlink()
         path = self.out / SNAPSHOT_NAME
         if not path.exists():
             return False
-        self.load_state_dict(checkpoint.load(path, self.updater.device))
+        state = checkpoint.load(path, self.updater.device)
+        if state["format"] > FORMAT or not (state["format"] == FORMAT or state["finished"]):
+            raise DeepclustError(
+                f"the snapshot '{path}' is of another version of deepclust (form {state['format']}, this "
+                f"one's is {FORMAT}), whose unfinished trainings do not go on here: go on with that version, "
+                "or delete it to train this stage again."
+            )
+        self.load_state_dict(state)
         return True

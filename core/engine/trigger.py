@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..words import one_line
 
 if TYPE_CHECKING:
     from .trainer import Trainer
@@ -45,6 +47,29 @@ def trigger_of(when: When) -> Trigger:
 def limit_of(when: When) -> Trigger:
     """A Limit for a pair such as ``(20, "epoch")``; a trigger stays what it is."""
     return Limit(*when) if isinstance(when, tuple) else when
+
+
+def stops_of(stop: When | Sequence[When]) -> dict[str, Trigger]:
+    """One or several stops by the name under which a snapshot keeps their state.
+
+    It is what a limit says, and of others their class or function, numbered from the second of a name on.
+    """
+    single = callable(stop) or (isinstance(stop, tuple) and isinstance(stop[0], int))
+    given: Sequence[Any] = [stop] if single else stop  # type: ignore[assignment,list-item]
+    named: dict[str, Trigger] = {}
+    for each in map(limit_of, given):
+        first = str(each) if isinstance(each, Limit) else getattr(each, "__name__", type(each).__name__)
+        number = 1
+        while (name := first if number == 1 else f"{first} {number}") in named:
+            number += 1
+        named[name] = each
+    return named
+
+
+def reason_of(name: str, stop: Trigger) -> str:
+    """Why a stop of that name ended the training: what it says of itself, where it says anything."""
+    says = any("__str__" in vars(cls) for cls in type(stop).__mro__[:-1])  # else it is its address
+    return (one_line(stop) if says else "") or name
 
 
 def _checked(period: int, unit: Unit) -> tuple[int, Unit]:

@@ -25,7 +25,7 @@ from ..engine import checkpoint
 from ..errors import InvalidData, InvalidSetting
 from ..files import write_json
 from ..words import counted
-from . import checkup, rehearsal, results
+from . import checkup, rehearsal, results, stage
 from . import device as devices
 from . import folder as folders
 from . import scores as scored
@@ -147,7 +147,10 @@ def run(
                 spent.end()
             scores["resumed"] = earlier is not None
             write_json(folder / scored.SCORES, scores)
-            last = {"n_clusters": result.n_clusters, "peak_memory_bytes": _peak_memory()}
+            stages = stage.ends(folder)
+            if plugins := stage.extended_by(stages):
+                record["versions"]["extended by"] = plugins
+            last = {"n_clusters": result.n_clusters, "stages": stages, "peak_memory_bytes": _peak_memory()}
             record["said"] += work.remarks
             write_json(folder / folders.RECORD, {**record, "status": "finished", **last})
             spent.remove()

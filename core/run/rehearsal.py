@@ -21,7 +21,7 @@ from ..data.data import Data, Truth
 from ..engine import Batch, Batches, Trainer, Updater, checkpoint
 from ..engine.extensions import Extension
 from ..engine.extensions.extension import as_extension
-from ..engine.trigger import Interval, Limit, When, trigger_of
+from ..engine.trigger import Interval, Limit, When, stops_of, trigger_of
 from ..engine.updater import Samples
 from ..errors import TrainingFailed
 from ..toolbox.inference import embed
@@ -241,19 +241,20 @@ class Rehearsal(Run):
         before = diary.passed(self.growth)
         checkpoint.seed_everything(self.seed_for(stage))
         name = self.name_of(stage)
-        trainer = Trainer(updater, stop, self.folder / stage, name)
-        limits = [s for s in trainer.stops if isinstance(s, Limit)]
+        stops = stops_of(stop).values()
+        limits = [s for s in stops if isinstance(s, Limit)]
         if not limits:
             raise TrainingFailed(f"{name}: nothing says how long it goes at most.")
         epoch = self.epoch(updater.batches)
-        ends_early = len(limits) < len(trainer.stops) or name in diary.doubtful
+        ends_early = len(limits) < len(stops) or name in diary.doubtful
         lengths = [(s.period * epoch, epoch) if s.unit == "epoch" else (s.period, 1) for s in limits]
         steps, least = min(lengths)
+        watch = Enough(diary)
+        # nothing else ends it, and none before it was measured
+        trainer = Trainer(updater, [watch, *limits], self.folder / stage, name)
         watched = [Watched(as_extension(e), diary) for e in extensions]
         for extension in watched:
             extension.join(trainer, epoch)
-        watch = Enough(diary)
-        trainer.stops = [watch, *limits]  # nothing else ends it, and none before it was measured
         trainer.run()
         step = (watch.seconds - sum(e.seconds for e in watched)) / max(1, watch.steps)
         batches = updater.batches

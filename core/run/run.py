@@ -24,6 +24,7 @@ from ..toolbox.guard import Guard
 from ..toolbox.length import batch_size, whole_epochs
 from ..toolbox.timetable import AIM, LONGEST, Timetable
 from ..words import counted
+from . import stage as stages
 from .checkup import Finding, look_at_stage
 from .memory import enough
 
@@ -192,7 +193,6 @@ class Run:
         stage has; each with its own trigger. falling: whether the loss is of one target all along, so that
         it is ill if it ends above its start. called: plainer names for what is reported, on the console.
         """
-        checkpoint.seed_everything(self.seed_for(stage))
         name = self.name_of(stage)
         trainer = Trainer(updater, stop, self.folder / stage, name)
         if not self.quiet:
@@ -202,10 +202,15 @@ class Run:
         trainer.extend(Snapshot(self.snapshot_seconds))
         for extension in extensions:
             trainer.extend(extension)
-        (self.registry or installed()).hook.deepclust_extend_trainer(trainer=trainer)
+        for failure in (self.registry or installed()).extend_trainer(trainer):
+            self.notice(f"{failure.who} did not extend the training: {failure.reason}. All else went on.")
+        checkpoint.seed_everything(self.seed_for(stage))  # whatever plugins drew
         with enough(name, lambda: self._less_memory(trainer)):
             trainer.resume()
+            for gone in trainer.without:
+                self.notice(f"{name} went on without the extension {gone}, which is not there any more.")
             trainer.run()
+        stages.keep(trainer)
         taken_back = [e.settle(trainer) for e in extensions if isinstance(e, Guard)]
         if not any(taken_back):  # else what was trained is gone
             self.say(self._look(trainer, falling))

@@ -13,13 +13,22 @@ from typing import Any
 from ...core.contract import config as configs
 from ...core.contract.interfaces import Place
 from ...core.contract.registry import Registry, installed
-from ...core.errors import ImpossiblePair, InvalidSetting, OccupiedFolder, TrainingFailed, unknown
+from ...core.errors import (
+    BrokenPlugin,
+    DeepclustError,
+    ImpossiblePair,
+    InvalidSetting,
+    OccupiedFolder,
+    TrainingFailed,
+    unknown,
+)
 from ...core.files import write_json
 from ...core.run import device as devices
 from ...core.run import folder as folders
 from ...core.run import pipeline
 from ...core.run.plan import Plan, Request, request_from, resolve
 from ...core.run.reader import stem_of
+from ...core.unforeseen import sentence_of
 from . import page as comparison_page
 from .table import RESULTS, TABLE, Table, tabulate
 from .trial import FAILED, Pair, Trial, read_trial
@@ -273,9 +282,12 @@ def compare(
                     snapshot_seconds=snapshot_seconds,
                     registry=registry,
                 )
-            except TrainingFailed as error:
-                trials[pair, seed] = read(pair, seed, str(error))
-                say(f"  failed: {error}")
+            except Exception as error:
+                if not _found_in_training(error):
+                    raise
+                reason = sentence_of(error)
+                trials[pair, seed] = read(pair, seed, reason)
+                say(f"  failed: {reason}")
             except KeyboardInterrupt as stop:
                 raise KeyboardInterrupt(f"run {name}" + (f", {stop}" if str(stop) else "")) from None
             else:
@@ -285,6 +297,12 @@ def compare(
                 trials[pair, seed] = read(pair, seed)
             write()
         return folder, write()
+
+
+def _found_in_training(error: Exception) -> bool:
+    """Whether it is the failure of one run alone: not of the request, the machine or the folder."""
+    known = (TrainingFailed, BrokenPlugin)
+    return isinstance(error, known) or not isinstance(error, (DeepclustError, OSError))
 
 
 def failed_runs(table: Table) -> list[Trial]:

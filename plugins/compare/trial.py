@@ -15,6 +15,7 @@ from ...core.run import scores as scored
 from ...core.run.folder import RECORD
 from ...core.run.results import LABELS, read_labels
 from ...core.run.spent import logged_seconds
+from ...core.words import one_line
 
 FINISHED, FAILED, OPEN = "finished", "failed", "not run yet"
 Pair = tuple[str, str]  # an encoder's and a clusterer's name
@@ -51,7 +52,7 @@ def read_trial(pair: Pair, seed: int, folder: Path, encoder_folder: Path, reason
     reason: why it failed, where it did.
     """
     if reason:
-        return Trial(pair, seed, folder, FAILED, " ".join(reason.split()))
+        return Trial(pair, seed, folder, FAILED, one_line(reason))
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
         scores = scored.read(folder / scored.SCORES)

@@ -45,6 +45,8 @@ def settings(record: Mapping[str, Any]) -> list[tuple[str, list[tuple[str, str]]
     tables += [(f"evaluator {e['name']}", e["settings"]) for e in evaluators]
     versions = dict(record.get("versions", {}))
     plugins = {f"plugin {name}": value for name, value in versions.pop("plugins", {}).items()}
+    extended = versions.pop("extended by", {}).items()
+    plugins |= {f"plugin {name}, which extended the training": value for name, value in extended}
     tables += [("versions", {**versions, **plugins}), ("machine", record.get("machine", {}))]
     return [
         (title, [(key, shorten(setting_text(value), LONGEST_SETTING)) for key, value in table.items()])
