@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 
+def escaped(text: str) -> str:
+    """Text on one line, with what cannot be printed as an escape: ``\\n``, ``\\x1b``."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def counted(number: float, noun: str, form: str = "") -> str:
     """``1 file``, ``2 files``; ``form`` is how the number is written, such as ``","``."""
     return f"{number:{form}} {noun}{'' if number == 1 else 's'}"

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,16 +25,17 @@ from ..engine import checkpoint
 from ..errors import InvalidData
 from ..files import write_json
 from ..words import counted
-from . import checkup, count, rehearsal, results
+from . import checkup, count, finished, rehearsal, results
 from . import device as devices
 from . import folder as folders
 from . import scores as scored
 from .bundle import WEIGHTS, Bundle
 from .choice import choose, stand_in
-from .evaluation import Trained, evaluate, protocol, write_results
+from .evaluation import Trained, evaluate, plain, protocol, write_results
 from .memory import enough
 from .opening import check_kept
-from .plan import AUTO_CLUSTERS, Plan, Request, check_made, resolve
+from .outcome import Outcome
+from .plan import AUTO_CLUSTERS, Chosen, Plan, Request, check_made, resolve
 from .run import Notice, Run, gather_notices
 from .spent import Spent
 
@@ -43,15 +44,6 @@ LESS_MEMORY = (
     "what was trained is kept: free memory and give the same command again, which goes on there, or take "
     "fewer or smaller samples or a smaller network, in another --out."
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to: its folder, its scores, and whether it stood there finished already."""
-
-    folder: Path
-    scores: dict[str, Any]
-    was_finished: bool = False
 
 
 def run(
@@ -84,7 +76,7 @@ def run(
         if not quiet:
             print(text, file=sys.stderr)
 
-    data = load_data(plan, place, data)
+    data = load_data(plan.data, place, data)
     choice = choose(request, data, registry)
     request = choice.fill(request)
     plan = resolve(request, registry, given=given, data=data)
@@ -110,9 +102,15 @@ def run(
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
+            summary = None
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
-                scores = scored.read(folder / scored.SCORES)
-                return Outcome(folder, scores, was_finished=True)
+                summary = scored.read(folder / scored.SCORES)
+            if summary is not None:
+                summary, names = finished.complete(
+                    folder, earlier, summary, data, plan.evaluators,
+                    device=device, registry=registry, quiet=quiet,
+                )  # fmt: skip
+                return Outcome(folder, summary, was_finished=True, evaluated=names)
         shown = f"{asked} clusters" if isinstance(asked, int) else f"{asked[0]} to {asked[1]} clusters"
         supervised = plan.encoder.entry.component.supervised
         say(f"{data.description}, {shown}, on {devices.describe(device)}, {precision}")
@@ -131,28 +129,28 @@ def run(
             spent = Spent(folder)
             try:
                 with enough(f"the run in '{folder}'", lambda: LESS_MEMORY):
-                    n_clusters, scores = _carry_out(
+                    n_clusters, summary = _carry_out(
                         plan, encoder, data, asked, evaluators, record, work, spent
                     )
             finally:
                 spent.end()
-            scores["resumed"] = earlier is not None
-            write_json(folder / scored.SCORES, scores)
+            summary["resumed"] = earlier is not None
+            write_json(folder / scored.SCORES, summary)
             last = {"n_clusters": n_clusters, "peak_memory_bytes": _peak_memory()}
             record["said"] += work.remarks
             write_json(folder / folders.RECORD, {**record, "status": "finished", **last})
             spent.remove()
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
-    return Outcome(folder, scores)
+    return Outcome(folder, summary)
 
 
-def load_data(plan: Plan, place: Place, data: Data | None = None) -> Data:
-    """The samples, by default of the data set that ``plan`` names; scaled where they leave that open."""
+def load_data(chosen: Chosen | None, place: Place, data: Data | None = None) -> Data:
+    """The samples, by default of the data set ``chosen``; scaled where they leave that open."""
     with phase("reading the data"), enough("reading the data", lambda: FEWER, InvalidData):
         if data is None:
-            assert plan.data is not None
-            data = plan.data.cls(plan.data.config).load(place)
+            assert chosen is not None
+            data = chosen.cls(chosen.config).load(place)
         return data if data.prepared is not None else scaled(data)
 
 
@@ -269,17 +267,17 @@ def _carry_out(
         "health": scored.health(dict.fromkeys(notice.text for notice in notices if notice.ill)),
     }
     if clusterer.unsupervised_loss is not None:
-        first["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}
-    scores = evaluate(result, evaluators, first)
+        first["clusterer"] = {"unsupervised_loss": plain(clusterer.unsupervised_loss)}
+    summary = evaluate(result, evaluators, first)
     spent.end()
     taken = {part: round(seconds, 3) for part, seconds in spent.seconds.items()}
-    scores["seconds"] = {part: taken[part] for part in ("encoder", "clusterer", "results")}
+    summary["seconds"] = {part: taken[part] for part in ("encoder", "clusterer", "results")}
     if work.timetable is not None:
         estimated = work.timetable.seconds()
-        scores["seconds"]["estimated"] = {part: round(seconds, 3) for part, seconds in estimated.items()}
+        summary["seconds"]["estimated"] = {part: round(seconds, 3) for part, seconds in estimated.items()}
     if not isinstance(asked, int):
-        scores["seconds"]["number of clusters"] = taken["number of clusters"]
-    return n_clusters, scores
+        summary["seconds"]["number of clusters"] = taken["number of clusters"]
+    return n_clusters, summary
 
 
 def clusters_of(plan: Plan) -> int | tuple[int, int]:

@@ -18,6 +18,7 @@ from ..toolbox.inference import Assignment
 
 LABELS, EMBEDDING, SKIPPED, EXAMPLES = "labels.csv", "embedding.npy", "skipped.csv", "examples.csv"
 TEST_LABELS, CLUSTERS = "labels-test.csv", "clusters.csv"
+NEIGHBOURS = "neighbours.npy"  # of a clusterer that learned from some, (N, k)
 SHOWN = 16  # examples of each kind for a cluster
 
 
@@ -103,6 +104,15 @@ def write_labels(path: Path, data: Data, where: Placed, truth: Truth | None = No
         header.append("truth")
         columns.append(truth.names[code] if code >= 0 else "" for code in truth.labels.tolist())
     write_table(path, header, zip(*columns, strict=True))
+
+
+def read_labels(path: Path) -> np.ndarray:
+    """The clusters (N,) in a table that ``write_labels`` wrote; raises OSError or ValueError for others."""
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            return np.array([int(row["cluster"]) for row in csv.DictReader(file)], dtype=np.int64)
+        except (KeyError, TypeError, csv.Error) as error:
+            raise ValueError("it is no table of labels") from error
 
 
 def write_examples(path: Path, data: Data, where: Placed, n_clusters: int) -> None:
