@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .core.errors import DeepclustWarning, UnhealthyResult
-    from .core.run.pipeline import Outcome, run
+    from .core.run.outcome import Outcome
+    from .core.run.pipeline import run
     from .core.run.plan import Request
     from .plugins.estimator.estimator import DeepClustering
 
@@ -27,7 +28,7 @@ _WHERE = {
     "DeepClustering": "plugins.estimator.estimator",
     "DeepclustWarning": "core.errors",
     "UnhealthyResult": "core.errors",
-    "Outcome": "core.run.pipeline",
+    "Outcome": "core.run.outcome",
     "run": "core.run.pipeline",
     "Request": "core.run.plan",
 }

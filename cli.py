@@ -15,7 +15,6 @@ from .core.contract.component import KINDS
 from .core.errors import DeepclustError, PluginFailed, UnhealthyResult
 from .core.run.allocation import keep_memory
 from .core.run.options import COMMON, SORTING, asked, place_of, with_options
-from .core.words import one_line
 
 
 class _Group(click.Group):
@@ -85,6 +84,7 @@ def main(debug: bool) -> None:
     deepclust run --encoder sdae --clusterer dec     cluster the bundled digits
     deepclust compare --clusterer kmeans,dec         a table over several seeds
     deepclust predict runs/NAME DATA -o labels.csv   new data, sorted by a finished run
+    deepclust evaluate runs/NAME --evaluator svm     more scores of a finished run
     deepclust export runs/NAME model.onnx            its model as one file
     deepclust list                                   what is installed
     deepclust info dec                               its settings and its paper
@@ -126,6 +126,7 @@ def run(
     request = request_from(tables, {**options, "settings": settings})
 
     from .core.run import pipeline, sorting
+    from .core.run.outcome import show_outcome
     from .core.run.scores import reasons
 
     sorter = sorting.asked_for(sort_into, copy)
@@ -140,40 +141,9 @@ def run(
     )
     if sorter is not None:
         sorter.sort(outcome.data, outcome.labels, outcome.n_clusters, quiet=quiet)
-    _show_outcome(outcome, quiet)
-    if reasons(outcome.scores):
+    show_outcome(outcome, quiet)
+    if reasons(outcome.summary):
         raise click.exceptions.Exit(UnhealthyResult.exit_code)
-
-
-def _show_outcome(outcome: Any, quiet: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from .core.console import tell
-    from .core.run import scores
-
-    said = scores.remarks(outcome.scores), scores.reasons(outcome.scores)
-    if quiet:
-        tell(*said, quiet=True)
-        return
-    table = Table(show_header=False, box=None)
-    for values in scores.by_evaluator(outcome.scores).values():
-        for name, value in values.items():
-            if isinstance(value, list) and value and isinstance(value[0], list):
-                continue  # matrices are in scores.json
-            shown = f"{value:.4f}" if isinstance(value, float) else str(value)
-            table.add_row(one_line(name.replace("_", " ")), one_line(shown))
-    console = Console(highlight=False, markup=False)
-    if outcome.was_finished:
-        console.print("This run was finished already; --overwrite runs it again.")
-    console.print(table)
-    if outcome.scores.get("protocol", {}).get("labels used in training"):
-        console.print("The encoder learned from the labels: no clustering without labels.")
-    tell(*said)
-    console.print(f"Labels, scores and model are in {outcome.folder}", soft_wrap=True)
-    report = outcome.folder / "report.html"
-    if report.exists():
-        console.print(f"Open {report} to look at the clusters", soft_wrap=True)
 
 
 @main.command("list")

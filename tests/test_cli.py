@@ -335,7 +335,7 @@ def test_scores_that_are_gone_are_written_again(damage):
     labels = Path("run/labels.csv").read_bytes()
     damage(Path("run/scores.json"))
     assert tiny("--out", "run").exit_code == 0
-    assert json.loads(Path("run/scores.json").read_text())["clustering"] == first["clustering"]
+    assert json.loads(Path("run/scores.json").read_text())["evaluators"] == first["evaluators"]
     assert Path("run/labels.csv").read_bytes() == labels
 
 
@@ -364,5 +364,5 @@ def test_the_scores_are_shown():
     result = deepclust("run", "--data", "good.npz", "--clusters", 3, *[a for a in TINY if a != "-q"])
     assert result.exit_code == 0
     scores = json.loads(Path("runs/good-sdae-kmeans-k3-seed0/scores.json").read_text())
-    assert f"{scores['clustering']['accuracy']:.4f}" in result.output
+    assert f"{scores['evaluators']['clustering']['accuracy']:.4f}" in result.output
     assert "good-sdae-kmeans-k3-seed0" in result.output

@@ -74,7 +74,7 @@ def test_each_run_has_the_bytes_of_the_same_run_alone(here, tmp_path):
         for key in ("request", "data", "preparation"):
             assert records[0][key] == records[1][key]
         mine, theirs = (json.loads((folder / "scores.json").read_text()) for folder in (alone, own))
-        assert mine["clustering"] == theirs["clustering"]
+        assert mine["evaluators"] == theirs["evaluators"]
 
 
 def test_an_encoder_is_trained_once_for_each_seed_and_shared(done):
@@ -100,7 +100,7 @@ def test_the_tables_are_what_the_runs_own_files_say(here):
     for (encoder, clusterer, seed), row in runs.items():
         assert (row["state"], row["healthy"], row["reason"]) == ("finished", "true", "")
         scores = json.loads(Path(f"out/runs/{encoder}-{clusterer}-seed{seed}/scores.json").read_text())
-        numbers = {k: v for k, v in scores["clustering"].items() if isinstance(v, (int, float))}
+        numbers = {k: v for k, v in scores["evaluators"]["clustering"].items() if isinstance(v, (int, float))}
         assert {"accuracy", "nmi", "ari", "silhouette", "effective_clusters"} <= numbers.keys()
         for name, value in numbers.items():
             assert float(row[name]) == value

@@ -308,8 +308,8 @@ def test_no_unsupervised_fit_sees_the_truth(registry, tmp_path):
 
     with pytest.raises(LabelsHidden, match="supervised"):
         go("peeking", "a")
-    assert go("supervised", "b").scores["protocol"]["labels used in training"] is True
-    assert go("plain", "c").scores["protocol"]["labels used in training"] is False
+    assert go("supervised", "b").summary["protocol"]["labels used in training"] is True
+    assert go("plain", "c").summary["protocol"]["labels used in training"] is False
 
 
 def test_a_sealed_truth_is_gone_and_not_just_hidden():

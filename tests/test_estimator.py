@@ -209,9 +209,11 @@ def test_warnings_say_what_the_command_line_says(tmp_path, collapsing):
     assert model.notices_[:2] == ["Nothing was here.", "Nothing was [learned] either."]
     assert model.notices_[2].startswith("2 of 3 clusters are empty")
     assert model.healthy_ is False
-    assert model.scores_ == json.loads((tmp_path / "run/scores.json").read_text())
+    assert model.summary_ == json.loads((tmp_path / "run/scores.json").read_text())
+    assert model.scores_ == model.summary_["evaluators"]
     for same in (pickle.loads(pickle.dumps(model)), DeepClustering.load(tmp_path / "run")):
         assert (same.scores_, same.notices_, same.healthy_) == (model.scores_, model.notices_, False)
+        assert same.summary_ == model.summary_
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.simplefilter("error", UnhealthyResult)
@@ -232,9 +234,9 @@ def test_scores_are_those_of_the_command_and_a_healthy_fit_warns_of_nothing(plac
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model = quick(device="cpu").fit(X, Y)
-    assert model.scores_["clustering"] == written["clustering"]
+    assert model.scores_["clustering"] == written["evaluators"]["clustering"]
     assert "accuracy" not in model.scores_["clustering"]
-    assert model.scores_.keys() == written.keys()
+    assert model.summary_.keys() == written.keys()
     assert (model.healthy_, model.notices_) == (True, [])
 
 

@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 
+from deepclust.core.contract.registry import installed
+from deepclust.core.errors import InvalidSetting, UnknownName
+from deepclust.core.run.plan import evaluators_from, request_from, resolve
 from made_command import deepclust
+from made_evaluator import HOOK as OUTSIDE
+from made_evaluator import MODEL as OUTSIDE_MODEL
+from made_evaluator import named, rows, summary_of
+from made_evaluator import run as run_tiny
 
 HOOK = """
 @hookimpl
@@ -71,11 +78,12 @@ def run(path, *evaluators):
         "run", "--data", path / "x.npy", "--encoder", "sdae", "--clusterer", "kmeans", "--clusters", "3",
         "--epochs-scale", "0.02", "-s", "encoder.hidden=8", "--out", path / "run", *named,
     )  # fmt: skip
-    return done.output, json.loads((path / "run/scores.json").read_text())
+    summary = json.loads((path / "run/scores.json").read_text())
+    return done.output, summary["evaluators"], summary["protocol"]
 
 
 def test_an_evaluator_that_fails_is_named_and_leaves_all_else(tmp_path, strange):
-    said, scores = run(tmp_path, "broken", "odd", "leaving", "silent", "clustering", "report")
+    said, scores, protocol = run(tmp_path, "broken", "odd", "leaving", "silent", "clustering", "report")
     assert scores["leaving"] == {"failed": "SystemExit: 3"}
     assert scores["silent"] == {"failed": "TypeError: evaluate() gives scores by name, not NoneType"}
     assert scores["broken"] == {"failed": "ValueError: the moon is full."}
@@ -84,14 +92,70 @@ def test_an_evaluator_that_fails_is_named_and_leaves_all_else(tmp_path, strange)
     }
     assert scores["clustering"]["silhouette"] > 0.3
     assert "the evaluator 'broken' failed: ValueError: the moon is full. All else is written." in said
-    assert "the evaluator 'broken' failed" in " ".join(scores["protocol"]["notices"])
+    assert "the evaluator 'broken' failed" in " ".join(protocol["notices"])
     assert "the moon is full" in (tmp_path / "run/report.html").read_text()
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "finished"
 
 
 def test_numpys_numbers_are_scores(tmp_path, strange):
-    _, scores = run(tmp_path, "given")
+    _, scores, _ = run(tmp_path, "given")
     assert scores["given"] == {
         "one": 0.5, "whole": 3, "many": [0, 1, 2], "both": [1.0, "a"], "tensor": 2, "text": "so",
         "none": None,
     }  # fmt: skip
+
+
+def test_an_evaluator_may_be_called_as_an_entry_of_the_run(tmp_path, install):
+    install("deepclust-outside", OUTSIDE, model=OUTSIDE_MODEL)
+    said = run_tiny("--data", rows(tmp_path / "x.npz"), "--out", tmp_path / "run", *named("seconds")).output
+    summary = summary_of(tmp_path / "run")
+    assert summary["evaluators"] == {"seconds": {"encoder": 0.25, "seconds": 7.0}}
+    assert {"encoder", "clusterer", "results"} <= set(summary["seconds"])
+    assert [
+        words for line in said.splitlines() if len(words := line.split()) == 2 and words[1][0].isdigit()
+    ] == [["encoder", "0.2500"], ["seconds", "7.0000"]]
+
+
+def test_numbers_that_are_none_and_texts_of_many_lines(tmp_path, install):
+    install("deepclust-outside", OUTSIDE, model=OUTSIDE_MODEL)
+    data, out = rows(tmp_path / "x.npz"), tmp_path / "run"
+    said = run_tiny("--data", data, "--out", out, *named("nothing", "report"), "-s", "report.map=none").output
+    given = summary_of(out)["evaluators"]["nothing"]
+    assert given == {
+        "lost": None, "endless": None, "many": [1.0, None], "said": "first line\nsecond\x1b[31m",
+        "bro\nken": 0.5,
+    }  # fmt: skip
+    lines = [line.split() for line in said.splitlines()]
+    for shown in (["lost", "-"], ["endless", "-"], ["many", "[1.0,", "-]"], ["bro", "ken", "0.5000"]):
+        assert shown in lines
+    assert ["said", "first", "line", "second", "[31m"] in lines
+    assert "\x1b" not in said
+    page = (out / "report.html").read_text()
+    assert "<dt>lost</dt><dd>-</dd>" in " ".join(page.split()).replace("> <", "><")
+
+
+def test_names_replace_the_evaluators_and_plus_adds_to_them():
+    usual = ("clustering", "report")
+    assert evaluators_from() == evaluators_from(None, None) == usual
+    assert evaluators_from(["svm"]) == ("svm",)
+    assert evaluators_from(None, ("+svm",)) == (*usual, "svm")
+    assert evaluators_from("+svm,+anomaly", ("+svm", "+other")) == (*usual, "svm", "anomaly", "other")
+    assert evaluators_from(["svm"], ("+anomaly",)) == ("svm", "anomaly")
+    assert evaluators_from(["+svm"], ("anomaly",)) == ("anomaly",)
+    assert evaluators_from(("+svm",), usual=()) == ("svm",)
+    for mixed in (["svm", "+anomaly"], ["+anomaly", "svm"]):
+        with pytest.raises(InvalidSetting, match=r"'svm' and '\+anomaly' were asked for, but names replace"):
+            evaluators_from(mixed)
+
+
+def test_a_file_and_the_command_line_add_evaluators_and_the_report_is_last():
+    def names(in_file, given=None):
+        request = request_from({"run": {"evaluators": in_file}}, {"evaluators": given, "encoder": "sdae"})
+        plan = resolve(request_from({}, {**vars(request), "clusterer": "kmeans"}), installed())
+        return [choice.entry.component.name for choice in plan.evaluators]
+
+    assert names(["+svm"]) == ["clustering", "svm", "report"]
+    assert names(["+svm"], ("+anomaly",)) == ["clustering", "svm", "anomaly", "report"]
+    assert names(["report", "svm", "svm"]) == ["svm", "report"]
+    with pytest.raises(UnknownName, match="did you mean 'svm'"):
+        names(["+svn"])

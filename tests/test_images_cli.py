@@ -40,12 +40,12 @@ def test_a_run_on_a_folder():
     assert "truth" not in lines[0]
     assert [line.partition(",")[0] for line in lines[1:]] == load().files
     scores = json.loads(Path("out/scores.json").read_text())
-    assert "accuracy" not in scores["clustering"]
+    assert "accuracy" not in scores["evaluators"]["clustering"]
 
     run("--data", "photos", "--out", "labelled", "--labels", "folders", "--image-size", "4x6")
     assert "truth" in Path("labelled/labels.csv").read_text().splitlines()[0]
     assert json.loads(Path("labelled/run.json").read_text())["data"]["shape"] == [3, 4, 6]
-    assert "accuracy" in json.loads(Path("labelled/scores.json").read_text())["clustering"]
+    assert "accuracy" in json.loads(Path("labelled/scores.json").read_text())["evaluators"]["clustering"]
 
 
 def test_labels_change_nothing_but_the_scores():

@@ -145,7 +145,7 @@ def test_a_clusterer_that_finds_k_and_leaves_noise_from_a_run_to_new_labels(tmp_
             assert (float(row["confidence"]), row["distance"], row["second"] in "0123") == (0, "", True)
     assert sum(row["cluster"] == "noise" for row in table(run / "examples.csv")) == min(16, noise)
     scores = json.loads((run / "scores.json").read_text())
-    scores = scores.get("evaluators", scores)["clustering"]
+    scores = scores["evaluators"]["clustering"]
     assert scores["noise_share"] == pytest.approx(noise / len(x))
     assert scores["accuracy"] < scores["accuracy_without_noise"] == 1.0
     assert scores["cluster_sizes"] == np.bincount(labels[labels >= 0]).tolist()

@@ -157,3 +157,22 @@ def test_the_command_lists_shows_and_runs_them(tmp_path, monkeypatch):
     request = json.loads(Path("run/run.json").read_text())["request"]
     assert request["encoder"]["settings"]["hidden"] == [8]
     assert request["clusterer"]["settings"]["tol"] == 0.001
+
+
+def test_evaluators_are_added_to_a_recipes(recipe):
+    """Those of a file to the recipe's, those of the command line to both; settings of the kept ones stay."""
+
+    def names(plan):
+        return [choice.entry.component.name for choice in plan.evaluators]
+
+    plan = asked(recipe, {"run": {"evaluators": ["+svm"]}}, evaluators=("+anomaly",))
+    assert names(plan) == ["clustering", "svm", "anomaly", "report"]
+    assert plan.evaluators[-1].config.map_samples == 321
+    assert names(asked(recipe, evaluators=("+svm",))) == ["clustering", "svm", "report"]
+    assert names(asked(recipe, {"run": {"evaluators": ["svm"]}}, evaluators=("+anomaly",))) == [
+        "svm",
+        "anomaly",
+    ]
+    assert names(asked(recipe, {"run": {"evaluators": ["+svm"]}}, evaluators=("clustering",))) == [
+        "clustering"
+    ]

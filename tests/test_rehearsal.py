@@ -61,7 +61,7 @@ def images() -> Data:
 
 
 def carry_out(request: Request, out: Path, **more) -> dict:
-    return pipeline.run(request, Place(Path()), out, **{"data": images(), "quiet": True, **more}).scores
+    return pipeline.run(request, Place(Path()), out, **{"data": images(), "quiet": True, **more}).summary
 
 
 def steps_of(folder: Path) -> dict[str, int]:

@@ -265,7 +265,7 @@ def test_rows_of_the_neighbours_that_clusters_were_learned_from(tmp_path):
 
 def test_notices_stand_at_the_top_and_each_cluster_has_prototypes_in_the_table(tmp_path):
     said = "2 of 5 clusters are empty: <ask> for fewer."
-    result = make_result(tmp_path, scores={"protocol": {"trained on": "60", "notices": [said]}})
+    result = make_result(tmp_path, protocol={"trained on": "60", "notices": [said]})
     page = report(result)
     check_page(page)
     assert page.index("2 of 5 clusters are empty: &lt;ask&gt; for fewer.") < page.index('id="clusters"')
@@ -280,11 +280,11 @@ def test_notices_stand_at_the_top_and_each_cluster_has_prototypes_in_the_table(t
 
 def test_an_unhealthy_result_has_a_banner_above_all_else(tmp_path):
     ill, other = "2 of 5 clusters are empty: <ask> for fewer.", "Self-labelling was undone."
-    scores = {
+    said = {
         "protocol": {"trained on": "60", "notices": [other, ill]},
         "health": {"healthy": False, "reasons": [ill]},
     }
-    page = report(make_result(tmp_path, scores=scores))
+    page = report(make_result(tmp_path, **said))
     assert check_page(page).all("section")[0]["class"] == "ill"
     banner = page[page.index("<body>") : page.index("<header>")]
     assert "Unhealthy result" in banner
@@ -292,8 +292,8 @@ def test_an_unhealthy_result_has_a_banner_above_all_else(tmp_path):
     assert other not in banner
     assert page.count(escape(ill)) == 1
     assert f"<b>Notice</b> {other}" in page
-    scores["health"] = {"healthy": True, "reasons": []}
-    for fine in (scores, {}):
-        page = report(make_result(tmp_path, scores=fine))
+    said["health"] = {"healthy": True, "reasons": []}
+    for fine in (said, {}):
+        page = report(make_result(tmp_path, **fine))
         assert "Unhealthy" not in page
         assert "healthy" not in "".join(check_page(page).text)

@@ -41,8 +41,8 @@ def make_nasty(folder):
             "request": {"encoder": {"name": "</style>", "settings": {"hidden": [5, 6], "x": None}}},
             "versions": {"plugins": {"a": "b" * 300}},
         },
+        protocol={"trained on": "<i>data</i>"},
         scores={
-            "protocol": {"trained on": "<i>data</i>"},
             "clustering": {"accuracy": 0.5, "<u>": 3},
             "svm": {"<u>": 0.5, "kernel": NASTY, "long": "long" * 60},
         },

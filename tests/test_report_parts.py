@@ -4,6 +4,7 @@ import base64
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -192,7 +193,7 @@ def test_what_a_curve_is_stands_beside_it(tmp_path):
     assert "no accuracy of classes" in found["contrast"]["accuracy"]
     assert found["train"] == {}, "there it is one of classes"
     assert [*found["embed"]] == ["pull", "churn"]
-    result = make_result(tmp_path, scores={"clusterer": {"unsupervised_loss": 0.5}})
+    result = make_result(tmp_path, clusterer=SimpleNamespace(unsupervised_loss=0.5))
     Report(build(ReportConfig, {"map": "none"}, "report")).evaluate(result)
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     for said in ("no accuracy of classes", "how far apart neighbours are", "less is better, among runs"):

@@ -64,7 +64,8 @@ def test_an_evaluators_picture_text_and_numbers_have_a_section(tmp_path):
     draw(tmp_path / "figures", "anomaly-scores.png")  # of an evaluator that is not in this run
     draw(tmp_path / "figures", "svm.png")
     result = make_result(tmp_path, np.arange(30) % 3)
-    scores = evaluate(result, {"svm": Drawing(None), "report": make_report()}, {"seed": 0})
+    made = {"svm": Drawing(None), "report": make_report()}
+    scores = evaluate(result, made, {"protocol": {"seed": 0}})["evaluators"]
     assert scores["report"] == {}
     page = re.sub(r"\s+", " ", (tmp_path / "report.html").read_text())
     section = page[page.index('<section id="scores-svm">') :]
@@ -85,7 +86,7 @@ def test_an_evaluators_picture_text_and_numbers_have_a_section(tmp_path):
 def test_a_picture_belongs_to_the_evaluator_with_the_longest_name(tmp_path):
     for name in ("svm-a.png", "svm-linear-a.png", "svm-linear.png", "svmx-a.png"):
         draw(tmp_path, name)
-    parts = read_parts({"svm": {}, "svm-linear": {}, "protocol": {"a": 1}, "seconds": {}}, tmp_path)
+    parts = read_parts([("svm", {}), ("svm-linear", {})], tmp_path)
     titles = {part.name: [title for title, *_ in part.figures] for part in parts}
     assert titles == {"svm": ["a", "linear"], "svm-linear": ["a"]}
 
@@ -99,10 +100,10 @@ def test_one_of_two_kinds_is_shown_and_broken_pictures_are_not(tmp_path):
     whole = (tmp_path / "svm-both.png").read_bytes()
     (tmp_path / "svm-cut.png").write_bytes(whole[: len(whole) // 2])
     (tmp_path / "svm-none.png").write_bytes(b"")
-    (part,) = read_parts({"svm": {}}, tmp_path)
+    (part,) = read_parts([("svm", {})], tmp_path)
     kinds = {title: uri.split(";")[0] for title, uri, _ in part.figures}
     assert kinds == {"both": "data:image/png", "drawn": "data:image/svg+xml"}
-    assert read_parts({"svm": {}}, tmp_path / "missing")[0].figures == []
+    assert read_parts([("svm", {})], tmp_path / "missing")[0].figures == []
 
 
 def test_an_svgs_script_is_not_part_of_the_page(tmp_path):

@@ -76,7 +76,7 @@ def assert_same_results(whole: Path, cut: Path) -> None:
     for log in logs:
         assert log_of(whole / log) == log_of(cut / log), log
     scores = [json.loads((folder / "scores.json").read_text()) for folder in (whole, cut)]
-    assert scores[0]["clustering"] == scores[1]["clustering"]
+    assert scores[0]["evaluators"] == scores[1]["evaluators"]
     assert [s["resumed"] for s in scores] == [False, True]
     for folder, found in zip((whole, cut), scores, strict=True):
         for part in ("encoder", "clusterer"):

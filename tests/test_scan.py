@@ -267,9 +267,9 @@ def test_the_notice_stands_in_the_scores_of_the_run(tmp_path):
             "clusterer": {"start": "random", "label_epochs": "9", "tune_encoder": "off"},
         },
     }  # fmt: skip
-    scores = run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True).scores
-    assert any("self-labelling" in text for text in scores["protocol"]["notices"])
-    assert math.isfinite(scores["clusterer"]["unsupervised_loss"])
+    summary = run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True).summary
+    assert any("self-labelling" in text for text in summary["protocol"]["notices"])
+    assert math.isfinite(summary["clusterer"]["unsupervised_loss"])
 
 
 @pytest.mark.parametrize("setting", ["view", "label_view"])

@@ -105,7 +105,7 @@ def test_a_run_scores_the_test_split_and_never_trains_on_it(tmp_path):
     scores = first.scores["clustering"]
     assert scores["test_accuracy"] == scores["accuracy"] == 1
     assert sum(scores["cluster_sizes"]) == 60
-    assert "no training saw" in first.scores["protocol"]["scored on"]
+    assert "no training saw" in first.summary["protocol"]["scored on"]
     with (tmp_path / "one" / "labels-test.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["truth"] for row in rows] == groups(24, 1)[1].tolist()

@@ -174,15 +174,15 @@ def test_without_a_test_split_a_share_of_each_class_is_held_back(blobs):
     [(True, "no held-out accuracy"), (False, "without their labels"), (None, "scored on the other 20%")],
 )
 def test_what_the_encoder_saw_is_said(blobs, learned, says):
-    scores = {} if learned is None else {"protocol": {"labels used in training": learned}}
-    split = svm(heads="linear").evaluate(replace(blobs, scores=scores))["split"]
+    protocol = {} if learned is None else {"labels used in training": learned}
+    split = svm(heads="linear").evaluate(replace(blobs, protocol=protocol))["split"]
     assert says in split
     assert ("no held-out accuracy" in split) == (learned is True)
 
 
 def test_an_encoder_with_labels_is_scored_held_out_on_a_test_split(held_out):
-    protocol = {"protocol": {"labels used in training": True}}
-    scores = svm(heads="linear", labels=5).evaluate(replace(held_out, scores=protocol))
+    protocol = {"labels used in training": True}
+    scores = svm(heads="linear", labels=5).evaluate(replace(held_out, protocol=protocol))
     assert "no held-out accuracy" not in scores["split"]
     assert "learned from more labels than the 5 per class" in scores["notes"]
 
@@ -297,9 +297,10 @@ def test_names_that_drawing_or_tables_could_stumble_over(blobs):
 
 
 def test_scores_survive_being_written(blobs):
-    scores = evaluate_all(blobs, {"svm": svm(grid=True)}, {"protocol": {"labels used in training": False}})
-    assert json.loads(json.dumps(scores)) == scores
-    assert "without their labels" in scores["svm"]["split"]
+    known = {"protocol": {"labels used in training": False}}
+    summary = evaluate_all(blobs, {"svm": svm(grid=True)}, known)
+    assert json.loads(json.dumps(summary)) == summary
+    assert "without their labels" in summary["evaluators"]["svm"]["split"]
 
 
 def test_ctrl_c_does_not_wait_for_a_solver_and_errors_come_back():

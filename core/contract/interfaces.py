@@ -136,6 +136,8 @@ class Result(Assignment):
     truth: None where there is none. files: a name for each sample, where there are any, of the kind
     that ``key`` says. folder: where figures and tables go. record: what run.json holds.
     scores: what the evaluators before this one gave, by their names.
+    protocol: which samples trained and which are scored, with what knowledge of labels, and the notices.
+    health: whether the result is healthy, and the reasons where it is not.
     test: the same for the samples that no fit has seen, where the data set keeps a test split apart.
     """
 
@@ -151,6 +153,8 @@ class Result(Assignment):
     quiet: bool = False
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    protocol: Mapping[str, Any] = field(default_factory=dict)
+    health: Mapping[str, Any] = field(default_factory=dict)
     test: Result | None = None
 
 
@@ -190,13 +194,18 @@ class Counter(ABC):
         """
 
 
-Score = float | str | Sequence[Any]
+Score = float | str | Sequence[Any] | None
 
 
 class Evaluator(ABC):
-    """Scores a result; it may also write figures and tables into ``result.folder``."""
+    """Scores a result; it may also write figures and tables into ``result.folder``.
+
+    It is a function of the result: it runs at a run's end, or on the finished run whenever it is asked for.
+    ``last``: whether it runs after all others and again whenever others did, as a report on them does.
+    """
 
     Config: ClassVar[type[Any]]
+    last: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -208,7 +217,7 @@ class Evaluator(ABC):
     @abstractmethod
     def evaluate(self, result: Result) -> Mapping[str, Score]:
         """Scores by name, in the order in which they are shown; counts may be lists, matrices lists of
-        lists."""
+        lists. What is not known is None; numbers that are not finite are kept as None."""
 
 
 @dataclass(frozen=True)

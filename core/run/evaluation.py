@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,14 +12,16 @@ from torch import Tensor
 
 from ..console import phase
 from ..contract.assignment import Assignment
-from ..contract.interfaces import Evaluator, Result
+from ..contract.interfaces import Evaluator, HasNeighbours, Result
 from ..data.data import Data
+from ..engine import checkpoint
 from ..errors import DeepclustError
 from ..files import replacing
-from ..words import in_one_line
+from ..words import in_one_line, one_line
 from . import results
 from .bundle import Bundle
 from .run import Run
+from .scores import EVALUATORS, FAILED
 
 
 def result_of(
@@ -40,6 +43,9 @@ def write_results(result: Result, data: Data) -> None:
     results.write_examples(folder / results.EXAMPLES, data, result)
     with replacing(folder / results.EMBEDDING) as file:
         np.save(file, result.z)
+    if isinstance(result.clusterer, HasNeighbours) and isinstance(result.clusterer.neighbours, Tensor):
+        with replacing(folder / results.NEIGHBOURS) as file:  # the model has none: they are of these samples
+            np.save(file, result.clusterer.neighbours.cpu().numpy().astype(np.int32))
     if data.skipped:
         results.write_table(folder / results.SKIPPED, [data.key, "reason"], data.skipped)
     if result.test is not None and data.test is not None:
@@ -61,39 +67,59 @@ def protocol(data: Data, *, supervised: bool, seed: int, notices: Sequence[str] 
 
 
 def evaluate(
-    result: Result, evaluators: Mapping[str, Evaluator], before: Mapping[str, Any]
+    result: Result, evaluators: Mapping[str, Evaluator], summary: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The scores that are there before, and what the evaluators give by their names, in their order.
+    """The run's summary with what the evaluators give by their names.
 
-    Each evaluator sees the scores before it. One that raises gives ``failed``, why, and is a notice;
-    it takes nothing from the others. Of OSError nothing is caught: it is the run's folder that fails.
+    summary: what is known already, scores of other evaluators included, which keep their places and stay.
+    Each evaluator sees the scores of those whose place is before its own, and draws random numbers from the
+    run's seed and its name. One that raises gives ``failed``, why, and is a notice; it takes nothing from
+    the others. Of OSError nothing is caught: it is the run's folder that fails.
     """
-    scores: dict[str, Any] = dict(before)
-    for name, evaluator in evaluators.items():
+    scores: dict[str, Any] = dict(summary.get(EVALUATORS, {}))
+    protocol, health = dict(summary.get("protocol", {})), summary.get("health", {})
+    last = [name for name, evaluator in evaluators.items() if evaluator.last]
+    names = sorted(dict.fromkeys([*scores, *evaluators]), key=last.__contains__)
+    for name in (n for n in names if n in evaluators):
+        notices = [text for text in protocol.pop("notices", []) if not text.startswith(_failure(name))]
+        before = {n: scores[n] for n in names[: names.index(name)] if n in scores}
+        seen = replace(result, scores=before, protocol=_noticed(protocol, notices), health=health)
         with phase(f"the evaluator '{name}'"):
+            checkpoint.seed_everything(Run(result.folder, result.seed).seed_for(f"evaluators/{name}"))
             try:
-                given = evaluator.evaluate(replace(result, scores=scores))
+                given = evaluators[name].evaluate(seen)
                 if not isinstance(given, Mapping):
                     raise TypeError(f"evaluate() gives scores by name, not {type(given).__name__}")
-                scores[name] = {str(key): _plain(value) for key, value in given.items()}
+                scores[name] = {str(key): plain(value) for key, value in given.items()}
             except OSError:
                 raise
             except (Exception, SystemExit) as error:
                 known = isinstance(error, DeepclustError)
-                reason = " ".join(str(error).split()) if known else in_one_line(error)
-                scores[name] = {"failed": reason}
-                said = f"the evaluator '{name}' failed: {reason.removesuffix('.')}. All else is written."
-                protocol = scores.get("protocol", {})
-                scores["protocol"] = {**protocol, "notices": [*protocol.get("notices", []), said]}
-    return scores
+                reason = one_line(error) if known else in_one_line(error)
+                scores[name] = {FAILED: reason}
+                notices.append(f"{_failure(name)}{reason.removesuffix('.')}. All else is written.")
+        protocol = _noticed(protocol, notices)
+    beside = {key: value for key, value in summary.items() if key not in (EVALUATORS, "protocol")}
+    return {EVALUATORS: {n: scores[n] for n in names}, "protocol": protocol, **beside}
 
 
-def _plain(value: Any) -> Any:
-    """A score as plain numbers, text and lists; raises TypeError for what is none of these."""
+def _failure(name: str) -> str:
+    """How the notice of an evaluator that failed begins."""
+    return f"the evaluator '{name}' failed: "
+
+
+def _noticed(protocol: Mapping[str, Any], notices: Sequence[str]) -> dict[str, Any]:
+    return {**protocol, **({"notices": list(notices)} if notices else {})}
+
+
+def plain(value: Any) -> Any:
+    """A score as plain numbers, text and lists, what is not finite as None; raises TypeError for others."""
     if isinstance(value, (np.generic, np.ndarray, Tensor)):
         value = value.tolist()
     if isinstance(value, (list, tuple)):
-        return [_plain(item) for item in value]
-    if value is None or isinstance(value, (int, float, str)):
+        return [plain(item) for item in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, (int, str)):
         return value
     raise TypeError(f"a score is a number, a text or a list of these, not {type(value).__name__}")

@@ -14,7 +14,7 @@ from ..files import write_json
 
 RECORD = "run.json"
 LOCK = ".lock"
-IDENTITY = ("request", "data")  # what makes two runs the same
+IDENTITY = ("request", "data")  # what makes two runs the same, evaluators apart
 
 
 def prepare(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
@@ -117,9 +117,14 @@ def _remove(folder: Path) -> None:
 
 
 def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """What makes two records different runs, at most four things; empty for the same run."""
+    """What makes two records different runs, at most four things; empty for the same run.
+
+    Evaluators are no part of a run: they are functions of what it came to.
+    """
     before, after = ({k: record[k] for k in IDENTITY} for record in (earlier, now))
     flat_before, flat_after = dict(_flatten(before)), dict(_flatten(after))
+    for flat in (flat_before, flat_after):
+        flat.pop("request.evaluators", None)
     found = []
     for key in sorted({*flat_before, *flat_after}):
         there, asked = flat_before.get(key, "nothing"), flat_after.get(key, "nothing")

@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -25,17 +25,18 @@ from ..engine import checkpoint
 from ..errors import InvalidData, InvalidSetting
 from ..files import write_json
 from ..words import counted
-from . import checkup, rehearsal, results, stage
+from . import checkup, finished, rehearsal, results, stage
 from . import device as devices
 from . import folder as folders
 from . import scores as scored
 from .boundary import Watch, called, check_shape, other_labels
 from .bundle import WEIGHTS, Bundle
 from .choice import choose, stand_in
-from .evaluation import evaluate, protocol, result_of, write_results
+from .evaluation import evaluate, plain, protocol, result_of, write_results
 from .memory import enough
 from .opening import check_kept
-from .plan import AUTO_CLUSTERS, COUNTER, Plan, Request, check_made, resolve
+from .outcome import Outcome
+from .plan import AUTO_CLUSTERS, COUNTER, Chosen, Plan, Request, check_made, resolve
 from .reader import stem_of
 from .run import Notice, Run, gather_notices
 from .settle import settle
@@ -47,20 +48,6 @@ LESS_MEMORY = (
     "what was trained is kept: free memory and give the same command again, which goes on there, or take "
     "fewer or smaller samples or a smaller network, in another --out."
 )
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a run came to: its folder, its data and their labels (N,), its scores, and whether it stood there
-    finished already.
-    """
-
-    folder: Path
-    data: Data
-    labels: np.ndarray
-    n_clusters: int
-    scores: dict[str, Any]
-    was_finished: bool = False
 
 
 def run(
@@ -93,7 +80,7 @@ def run(
         if not quiet:
             print(text, file=sys.stderr)
 
-    data = load_data(plan, place, data)
+    data = load_data(plan.data, place, data)
     choice = choose(request, data, registry)
     request = choice.fill(request)
     plan = resolve(request, registry, given=given, data=data)
@@ -120,11 +107,17 @@ def run(
     with folders.locked(folder):
         earlier = folders.prepare(folder, record, overwrite=overwrite)
         if earlier is not None and earlier.get("status") == "finished":
+            summary, labels = None, np.empty(0)
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
-                scores = scored.read(folder / scored.SCORES)
+                summary = scored.read(folder / scored.SCORES)
                 labels = results.read_labels(folder / results.LABELS)
-                if len(labels) == len(data):
-                    return Outcome(folder, data, labels, earlier["n_clusters"], scores, was_finished=True)
+            if summary is not None and len(labels) == len(data):
+                summary, names = finished.complete(
+                    folder, earlier, summary, data, plan.evaluators,
+                    device=device, registry=registry, quiet=quiet,
+                )  # fmt: skip
+                found = earlier["n_clusters"]
+                return Outcome(folder, summary, data, labels, found, was_finished=True, evaluated=names)
         supervised = plan.encoder.supervised
         say(f"{data.description}, {_shown(asked)}, on {devices.describe(device)}, {precision}")
         if supervised:
@@ -142,11 +135,11 @@ def run(
             spent = Spent(folder)
             try:
                 with enough(f"the run in '{folder}'", lambda: LESS_MEMORY):
-                    result, scores = _carry_out(plan, encoder, data, asked, evaluators, record, work, spent)
+                    result, summary = _carry_out(plan, encoder, data, asked, evaluators, record, work, spent)
             finally:
                 spent.end()
-            scores["resumed"] = earlier is not None
-            write_json(folder / scored.SCORES, scores)
+            summary["resumed"] = earlier is not None
+            write_json(folder / scored.SCORES, summary)
             stages = stage.ends(folder)
             if plugins := stage.extended_by(stages):
                 record["versions"]["extended by"] = plugins
@@ -156,16 +149,16 @@ def run(
             spent.remove()
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
-    return Outcome(folder, data, result.labels, result.n_clusters, scores)
+    return Outcome(folder, summary, data, result.labels, result.n_clusters)
 
 
-def load_data(plan: Plan, place: Place, data: Data | None = None) -> Data:
-    """The samples, by default of the data set that ``plan`` names; scaled where they leave that open."""
+def load_data(chosen: Chosen | None, place: Place, data: Data | None = None) -> Data:
+    """The samples, by default of the data set ``chosen``; scaled where they leave that open."""
     with phase("reading the data"), enough("reading the data", lambda: FEWER, InvalidData):
         if data is None:
-            assert plan.data is not None
-            with called(plan.data.source, "load"):
-                data = plan.data.cls(plan.data.config).load(place)
+            assert chosen is not None
+            with called(chosen.source, "load"):
+                data = chosen.cls(chosen.config).load(place)
         return data if data.prepared is not None else scaled(data)
 
 
@@ -305,17 +298,17 @@ def _carry_out(
         "health": scored.health(dict.fromkeys(notice.text for notice in notices if notice.ill)),
     }
     if clusterer.unsupervised_loss is not None:
-        first["clusterer"] = {"unsupervised_loss": clusterer.unsupervised_loss}
-    scores = evaluate(result, evaluators, first)
+        first["clusterer"] = {"unsupervised_loss": plain(clusterer.unsupervised_loss)}
+    summary = evaluate(result, evaluators, first)
     spent.end()
     taken = {part: round(seconds, 3) for part, seconds in spent.seconds.items()}
-    scores["seconds"] = {part: taken[part] for part in ("encoder", "clusterer", "results")}
+    summary["seconds"] = {part: taken[part] for part in ("encoder", "clusterer", "results")}
     if work.timetable is not None:
         estimated = work.timetable.seconds()
-        scores["seconds"]["estimated"] = {part: round(seconds, 3) for part, seconds in estimated.items()}
+        summary["seconds"]["estimated"] = {part: round(seconds, 3) for part, seconds in estimated.items()}
     if not isinstance(asked, int):
-        scores["seconds"]["number of clusters"] = taken["number of clusters"]
-    return result, scores
+        summary["seconds"]["number of clusters"] = taken["number of clusters"]
+    return result, summary
 
 
 def clusters_of(plan: Plan) -> int | tuple[int, int]:

@@ -13,7 +13,6 @@ from ..contract.registry import Entry, Registry
 from ..errors import DeepclustError, ImpossiblePair, InvalidSetting, unknown
 from ..words import counted
 from .reader import choose_data
-from .scores import RESERVED
 
 if TYPE_CHECKING:
     from ..contract.interfaces import Encoder
@@ -70,6 +69,18 @@ class Chosen:
     def supervised(self) -> bool:
         """Of an encoder, whether it learns from labels with these settings."""
         return self.entry.component.supervised and bool(self.cls.uses_labels(self.config))
+
+    @classmethod
+    def of(cls, registry: Registry, kind: str, name: str, settings: Mapping[str, Any], part: str) -> Chosen:
+        """The component of that kind and name; ``part`` is what its settings go by, for messages.
+
+        Raises UnknownName, InvalidSetting or BrokenPlugin.
+        """
+        loaded = registry.load(kind, name)
+        config = configs.build(loaded.Config, settings, part)
+        for needed in configs.named_components(config):
+            registry.load(*needed)
+        return cls(registry.find(kind, name), loaded, config)
 
     def record(self) -> dict[str, Any]:
         """Name and settings as plain values."""
@@ -130,30 +141,23 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
             f"'{request.clusters}' clusters were asked for; give a number, auto, or a range such as "
             f"auto:2-30. What counts clusters: {', '.join(names) or 'nothing that is installed'}."
         )
-    if taken := next((name for name in request.evaluators if name in RESERVED), None):
-        raise InvalidSetting(
-            f"no evaluator can be called '{taken}': scores.json keeps that name for the run."
-        )
 
     def choose(part: str, kind: str, name: str, **more: Any) -> Chosen:
-        entry = registry.find(kind, name)
         cls = registry.load(kind, name)
         values = {**request.settings.get(part, {}), **more}
         if part == "data":
             _check_options(cls.Config, values, request.data, name)
         if data is not None and part in ("encoder", "clusterer"):
             values = {**data_defaults(cls, values, data), **values}
-        config = configs.build(cls.Config, values, part)
-        for needed_kind, needed in configs.named_components(config):
-            registry.load(needed_kind, needed)
-        return Chosen(entry, cls, config)
+        return Chosen.of(registry, kind, name, values, part)
 
+    evaluators = [choose(name, "evaluator", name) for name in dict.fromkeys(request.evaluators)]
     plan = Plan(
         request,
         data=None if given else choose_data(request.data, registry, choose),
         encoder=choose("encoder", "encoder", request.encoder),
         clusterer=choose("clusterer", "clusterer", request.clusterer),
-        evaluators=tuple(choose(name, "evaluator", name) for name in request.evaluators),
+        evaluators=tuple(sorted(evaluators, key=lambda choice: choice.cls.last)),
         clusters=clusters,
         counter=counter,
     )
@@ -259,17 +263,42 @@ def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Req
 
     The file's table ``run`` holds what stands outside the parts: encoder, clusterer, data,
     evaluators, clusters, seed, device, precision, epochs_scale, minutes; each other table is a part.
+    Evaluators may be given as ``evaluators_from`` takes them.
 
     Raises UnknownName or InvalidSetting.
     """
     check_tables(tables)
     in_file = tables.get("run", {})
     given = {k: v for k, v in overrides.items() if v is not None and k != "settings"}
-    chosen = configs.build(Choices, {**in_file, **given}, "run")
+    evaluators = evaluators_from(in_file.get("evaluators"), given.get("evaluators"))
+    chosen = configs.build(Choices, {**in_file, **given, "evaluators": evaluators}, "run")
     settings = {part: dict(table) for part, table in tables.items() if part != "run"}
     for part, table in overrides.get("settings", {}).items():
         settings.setdefault(part, {}).update(table)
     return Request(**vars(chosen), settings=settings)
+
+
+def evaluators_from(*layers: Any, usual: tuple[str, ...] = Choices.evaluators) -> tuple[str, ...]:
+    """The names of the evaluators that are asked for, the later layers winning; None asks for nothing.
+
+    ``("svm",)`` takes the place of what the layers before name, of ``usual`` in the end;
+    ``("+svm",)`` adds to it.
+    Raises InvalidSetting for both forms in one layer.
+    """
+    names = usual
+    for layer in layers:
+        if layer is None:
+            continue
+        asked: tuple[str, ...] = configs.convert(layer, tuple[str, ...], "run.evaluators")
+        added = [name for name in asked if name.startswith("+")]
+        if added and len(added) < len(asked):
+            alone = next(name for name in asked if name not in added)
+            raise InvalidSetting(
+                f"the evaluators '{alone}' and '{added[0]}' were asked for, but names replace "
+                f"{', '.join(usual)} and +NAME adds to them: write all with + or none."
+            )
+        names = (*names, *(name[1:] for name in added)) if added else asked
+    return tuple(dict.fromkeys(names))
 
 
 def check_tables(tables: Mapping[str, Any], where: str = "the configuration file") -> None:

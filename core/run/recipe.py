@@ -7,7 +7,7 @@ from typing import Any
 
 from ..contract import config as configs
 from ..contract.component import Recipe
-from .plan import check_tables
+from .plan import check_tables, evaluators_from
 
 ABOUT = "recipe"  # the table that speaks of the recipe itself
 NAMED = ("encoder", "clusterer", "data")  # parts whose component the table ``run`` names
@@ -38,7 +38,11 @@ def apply(recipe: Recipe, tables: Mapping[str, Any], options: Mapping[str, Any])
     for part in NAMED:
         if asked.get(part) != below.get("run", {}).get(part):
             below.pop(part, None)
-    evaluators = asked.get("evaluators")
-    if evaluators is not None:
+    in_files = [table.get("run", {}).get("evaluators") for table in (below, tables)]
+    if asked.get("evaluators") is not None:
+        evaluators = evaluators_from(*in_files, given.get("evaluators"))
         below = {p: t for p, t in below.items() if p in ("run", *NAMED, *evaluators)}
-    return {part: {**below.get(part, {}), **tables.get(part, {})} for part in {**below, **tables}}
+    merged = {part: {**below.get(part, {}), **tables.get(part, {})} for part in {**below, **tables}}
+    if None not in in_files:
+        merged["run"]["evaluators"] = list(evaluators_from(*in_files))
+    return merged

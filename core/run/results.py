@@ -17,6 +17,7 @@ from ..files import replacing
 
 LABELS, EMBEDDING, SKIPPED, EXAMPLES = "labels.csv", "embedding.npy", "skipped.csv", "examples.csv"
 TEST_LABELS, CLUSTERS = "labels-test.csv", "clusters.csv"
+NEIGHBOURS = "neighbours.npy"  # of a clusterer that learned from some, (N, k)
 SHOWN = 16  # examples of each kind for a cluster
 
 

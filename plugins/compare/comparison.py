@@ -162,7 +162,7 @@ def _describe(asked: Comparison, found: _Plans, place: Place, registry: Registry
     plan = next(iter(found.plans.values()))
     device = devices.choose_device(asked.base.device)
     precision = devices.choose_precision(asked.base.precision, device)
-    data = pipeline.load_data(plan, place)
+    data = pipeline.load_data(plan.data, place)
     clusters = pipeline.clusters_of(plan)
     pipeline.check_data(plan, data, clusters, registry)
     record = pipeline.record_of(plan, data, clusters, device, precision)
@@ -200,7 +200,7 @@ def _prepare(folder: Path, record: dict[str, Any], *, overwrite: bool) -> dict[s
     try:
         earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = folders.differences(_names(earlier), _names(record))  # other names have other settings
-        different = names or folders.differences(earlier, record)
+        different = names or folders.differences(_without_evaluators(earlier), _without_evaluators(record))
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise OccupiedFolder(f"'{path}' is not the record of a comparison; choose another --out.") from error
     if overwrite:
@@ -216,7 +216,26 @@ def _prepare(folder: Path, record: dict[str, Any], *, overwrite: bool) -> dict[s
             f"'{folder}' holds another comparison: {different}. "
             "Choose another --out, or replace that comparison with --overwrite."
         )
-    return earlier
+    if (now := _with_evaluators(earlier, record["request"])) != earlier:
+        write_json(path, now)
+    return now
+
+
+def _without_evaluators(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The record without the settings of what looks at finished runs."""
+    settings = {k: v for k, v in record["request"]["settings"].items() if k != "evaluator"}
+    return {**record, "request": {**record["request"], "settings": settings}}
+
+
+def _with_evaluators(earlier: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, Any]:
+    """The earlier record with the evaluators of ``request`` beside those that its runs have already."""
+    before = earlier["request"]
+    names = list(dict.fromkeys([*before["evaluators"], *request["evaluators"]]))
+    settings = {
+        **before["settings"],
+        "evaluator": {**before["settings"].get("evaluator", {}), **request["settings"]["evaluator"]},
+    }
+    return {**earlier, "request": {**before, "evaluators": names, "settings": settings}}
 
 
 def _names(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -291,7 +310,7 @@ def compare(
             except KeyboardInterrupt as stop:
                 raise KeyboardInterrupt(f"run {name}" + (f", {stop}" if str(stop) else "")) from None
             else:
-                if outcome.was_finished:
+                if outcome.was_finished and not outcome.evaluated:
                     say("  finished already")
                     continue
                 trials[pair, seed] = read(pair, seed)

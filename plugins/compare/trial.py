@@ -17,6 +17,10 @@ from ...core.run.results import LABELS, read_labels
 from ...core.run.spent import logged_seconds
 from ...core.words import one_line
 
+OWN = (  # columns of the tables that no evaluator fills
+    "encoder", "clusterer", "seed", "state", "healthy", "reason", "notices", "clusters", "stability",
+    "seconds", "encoder_seconds", "clusterer_seconds",
+)  # fmt: skip
 FINISHED, FAILED, OPEN = "finished", "failed", "not run yet"
 Pair = tuple[str, str]  # an encoder's and a clusterer's name
 
@@ -55,7 +59,7 @@ def read_trial(pair: Pair, seed: int, folder: Path, encoder_folder: Path, reason
         return Trial(pair, seed, folder, FAILED, one_line(reason))
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        scores = scored.read(folder / scored.SCORES)
+        summary = scored.read(folder / scored.SCORES)
         if record["status"] != FINISHED:
             return Trial(pair, seed, folder)
         labels = read_labels(folder / LABELS) if (folder / LABELS).exists() else None
@@ -65,27 +69,27 @@ def read_trial(pair: Pair, seed: int, folder: Path, encoder_folder: Path, reason
         return Trial(pair, seed, folder)
     return Trial(
         pair, seed, folder, FINISHED,
-        scores={**counted, **_numbers(scores), **_seconds(scores, folder, encoder_folder)}, labels=labels,
-        notices=tuple(scored.notices(scores)), ills=tuple(scored.reasons(scores)),
+        scores={**counted, **_numbers(summary), **_seconds(summary, folder, encoder_folder)}, labels=labels,
+        notices=tuple(scored.notices(summary)), ills=tuple(scored.reasons(summary)),
     )  # fmt: skip
 
 
-def _numbers(scores: Mapping[str, Any]) -> dict[str, float]:
+def _numbers(summary: Mapping[str, Any]) -> dict[str, float]:
     """The finite numbers of all evaluators; one whose name stands already gets its evaluator's before it."""
     found: dict[str, float] = {}
-    for part, values in scored.by_evaluator(scores).items():
+    for part, values in scored.parts(summary):
         for name, value in values.items():
             if isinstance(value, (int, float)) and math.isfinite(value):
-                found[f"{part}.{name}" if name in found else name] = value
+                found[f"{part}.{name}" if name in found or name in OWN else name] = value
     return found
 
 
-def _seconds(scores: Mapping[str, Any], folder: Path, encoder_folder: Path) -> dict[str, float]:
+def _seconds(summary: Mapping[str, Any], folder: Path, encoder_folder: Path) -> dict[str, float]:
     """How long encoder and clusterer took; where a run was cut, what their training logs add up to.
 
     The encoder's are of this run alone: ``tabulate`` knows which run trained it.
     """
-    spent = scores["seconds"]
+    spent = summary["seconds"]
     clusterer = spent["clusterer"] + spent.get("number of clusters", 0.0)
     return {
         "encoder_seconds": max(spent["encoder"], logged_seconds(encoder_folder)),

@@ -43,7 +43,8 @@ THROUGH = ("deepclust", "sklearn", "joblib", "contextlib")  # whose lines no war
 EVALUATORS = ("clustering",)
 FITTED = (
     "_bundle", "labels_", "embedding_", "cluster_centers_", "n_clusters_",
-    "n_features_in_", "feature_names_in_", "_n_features_out", "scores_", "notices_", "healthy_",
+    "n_features_in_", "feature_names_in_", "_n_features_out", "scores_", "summary_", "notices_",
+    "healthy_",
 )  # fmt: skip
 
 
@@ -90,7 +91,11 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         A point among the codes for each cluster: the clusterer's, or the mean of its members.
     n_clusters_ : int
     scores_ : dict
-        What ``scores.json`` of a run holds: the scores of the evaluator ``clustering``, seconds, notices.
+        The scores by evaluator: ``scores_["clustering"]["silhouette"]``.
+    summary_ : dict
+        All that ``scores.json`` of a run holds: ``evaluators``, which is ``scores_``, ``protocol`` (what was
+        trained on and scored), ``health``, ``seconds``, ``resumed``, and ``clusterer`` of one that chose by
+        a loss of its own.
     notices_ : list of str
         What must not be missed; ``fit`` raises a DeepclustWarning for each.
     healthy_ : bool
@@ -150,8 +155,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             outcome = run(request, Place(Path()), folder, data=data, quiet=not self.verbose)
             self._take(bundles.load(folder, device))
             self.embedding_, self.labels_ = np.load(folder / EMBEDDING), outcome.labels
-        self._score(outcome.scores)
-        _warn(self.notices_, scored.reasons(outcome.scores))
+        self._score(outcome.summary)
+        _warn(self.notices_, scored.reasons(outcome.summary))
         return self
 
     def fit_predict(self, X: Any, y: Any = None) -> np.ndarray:
@@ -178,8 +183,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
     def load(cls, run: str | Path, *, device: str = "auto") -> Self:
         """The fitted estimator that a finished run is, from its folder or its .safetensors file.
 
-        labels_, embedding_ and scores_ are there where the folder is. Raises DeepclustError where there is no
-        finished run.
+        labels_, embedding_, scores_ and summary_ are there where the folder is. Raises DeepclustError where
+        there is no finished run.
         """
         path, chosen = Path(run).expanduser(), choose_device(device)
         with kept(chosen):
@@ -319,11 +324,11 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         self.cluster_centers_ = bundle.centers.cpu().numpy()
         self._n_features_out = self.cluster_centers_.shape[1]
 
-    def _score(self, scores: dict[str, Any]) -> None:
+    def _score(self, summary: dict[str, Any]) -> None:
         """Take what scores.json says."""
-        self.scores_ = scores
-        self.notices_ = scored.notices(scores)
-        self.healthy_ = not scored.reasons(scores)
+        self.summary_, self.scores_ = summary, summary[scored.EVALUATORS]
+        self.notices_ = scored.notices(summary)
+        self.healthy_ = not scored.reasons(summary)
 
     @contextmanager
     def _ready(self, X: Any) -> Iterator[Data]:

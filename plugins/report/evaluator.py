@@ -12,7 +12,6 @@ from markupsafe import Markup
 
 from ...core import Evaluator, Result, Score, progress, setting
 from ...core.files import write_text
-from ...core.run.scores import reasons, remarks
 from . import figure, page
 from .column import describe_columns
 from .gallery import show_decoded, show_generated
@@ -41,6 +40,7 @@ class Report(Evaluator):
     """Writes ``report.html``, one page that opens from disk, and its figures as PNG and SVG."""
 
     Config: ClassVar[type[ReportConfig]] = ReportConfig
+    last: ClassVar[bool] = True
 
     def seconds(self, n_samples: int) -> float:
         """Of the map, and of the page."""
@@ -68,10 +68,10 @@ class Report(Evaluator):
             near = sheet.nearest_rows(c.neighbours) if c.neighbours else None
             mined = sheet.mined_rows(c.neighbours) if c.neighbours else None
             decoded, scores = show_decoded(result, pictures)
-            parts = read_parts(result.scores, folder)
+            parts = read_parts(_given(result), folder)
             apart = [p for p in parts if p.texts or p.figures]
-            record, protocol = result.record, dict(result.scores.get("protocol", {}))
-            protocol.pop("notices", None)
+            record, protocol = result.record, dict(result.protocol)
+            reasons, notices = result.health.get("reasons", []), protocol.pop("notices", [])
             content = {
                 "description": result.data.description,
                 "names": _names(result),
@@ -80,8 +80,8 @@ class Report(Evaluator):
                 "n_clusters": result.n_clusters,
                 "latent_dim": result.z.shape[1],
                 "key": result.key if result.files is not None else "sample",
-                "reasons": reasons(result.scores),
-                "notices": remarks(result.scores),
+                "reasons": reasons,
+                "notices": [text for text in notices if text not in reasons],
                 "protocol": protocol,
                 "tiles": [t for p in parts if p not in apart for t in p.tiles] + tiles("report", scores),
                 "parts": apart,
@@ -158,6 +158,13 @@ def _palettes(n_clusters: int, confusion: Confusion | None) -> tuple[list[str], 
     free = iter([c for i, c in enumerate(base) if i not in match.values()])
     classes = [base[match[code]] if code in match else next(free) for code in range(n_classes)]
     return base[:n_clusters], classes
+
+
+def _given(result: Result) -> list[tuple[str, Mapping[str, Any]]]:
+    """Names and scores of a clusterer that chose by one, and of the other evaluators."""
+    loss = getattr(result.clusterer, "unsupervised_loss", None)
+    chose = [] if loss is None else [("clusterer", {"unsupervised_loss": loss})]
+    return [*chose, *((name, values) for name, values in result.scores.items() if name != "report")]
 
 
 def _names(result: Result) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
-from ...core.run.scores import by_evaluator
 from .text import number
 
 HELD_OUT = "test_"
@@ -51,19 +50,14 @@ class Part:
     figures: list[tuple[str, str, int]]
 
 
-def read_parts(scores: Mapping[str, Any], figures: Path) -> list[Part]:
-    """The evaluators in ``scores``, in their order, with the pictures ``NAME-*`` below ``figures``.
+def read_parts(given: Sequence[tuple[str, Mapping[str, Any]]], figures: Path) -> list[Part]:
+    """What each evaluator gave by its name, with the pictures ``NAME-*`` below ``figures``.
 
     Pictures of evaluators that are not among them, which an earlier run may have left, are no part.
     """
-    given = {
-        name: values
-        for name, values in by_evaluator(scores).items()
-        if name != "report" and isinstance(values, Mapping)
-    }
-    owned: dict[str, list[Path]] = {name: [] for name in given}
+    owned: dict[str, list[Path]] = {name: [] for name, _ in given}
     for path in sorted(figures.iterdir()) if figures.is_dir() else []:
-        owners = [name for name in given if path.name.startswith(f"{name}-")]
+        owners = [name for name in owned if path.name.startswith(f"{name}-")]
         if owners:  # 'svm-linear-x.png' is of 'svm-linear', not of 'svm'
             owned[max(owners, key=len)].append(path)
     return [
@@ -73,12 +67,12 @@ def read_parts(scores: Mapping[str, Any], figures: Path) -> list[Part]:
             [(_spoken(key), value) for key, value in values.items() if isinstance(value, str)],
             _pictures(name, owned[name]),
         )
-        for name, values in given.items()
+        for name, values in given
     ]
 
 
 def tiles(evaluator: str, values: Mapping[str, Any]) -> list[dict[str, str]]:
-    """The single numbers that an evaluator gave: name, value and what it means.
+    """The single numbers that an evaluator gave: name, value and what it means; ``-`` for one that is None.
 
     ``NAME_samples`` beside ``NAME`` says how many samples that one is of; ``test_NAME`` is the same of
     held-out samples.
@@ -86,7 +80,7 @@ def tiles(evaluator: str, values: Mapping[str, Any]) -> list[dict[str, str]]:
     made = []
     for name, value in values.items():
         noted = name.endswith("_samples") and name.removesuffix("_samples") in values
-        if noted or isinstance(value, bool) or not isinstance(value, (int, float)):
+        if noted or isinstance(value, bool) or not isinstance(value, (int, float, type(None))):
             continue
         bare = name.removeprefix(HELD_OUT)
         meaning = MEANING.get(evaluator, {}).get(bare, "")
@@ -94,7 +88,13 @@ def tiles(evaluator: str, values: Mapping[str, Any]) -> list[dict[str, str]]:
             meaning = "the same of held-out samples"
         if f"{name}_samples" in values:
             meaning += f" (of {number(values[f'{name}_samples'])} samples)"
-        made.append({"name": _spoken(name), "value": number(value), "meaning": meaning.strip()})
+        made.append(
+            {
+                "name": _spoken(name),
+                "value": "-" if value is None else number(value),
+                "meaning": meaning.strip(),
+            }
+        )
     return made
 
 

@@ -67,7 +67,7 @@ def pose(result: Result, labels: int, test_share: float) -> Task:
     z, y, names, notes = result.z[known], truth.labels[known], list(truth.names), []
     names += [str(label) for label in range(len(names), int(y.max()) + 1)]
     without = int((~known).sum())
-    learned = result.scores.get("protocol", {}).get("labels used in training")
+    learned = result.protocol.get("labels used in training")
     trained = f"{counted(labels, 'label')} per class" if labels else "all labels"
     if test is not None:
         if test.truth is None or not (test.truth.labels >= 0).any():
