@@ -11,8 +11,9 @@ import numpy as np
 from torch import Tensor
 
 from ..console import phase
+from ..contract.abilities import HasNeighbours
 from ..contract.assignment import Assignment
-from ..contract.interfaces import Evaluator, HasNeighbours, Result
+from ..contract.interfaces import Evaluator, Result
 from ..data.data import Data
 from ..engine import checkpoint
 from ..errors import DeepclustError

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from ..contract import config as configs
-from ..contract.interfaces import Decodes, Encoder, Place, Result
+from ..contract.abilities import Decodes
+from ..contract.interfaces import Encoder, Place, Result
 from ..contract.registry import Registry, installed
 from ..data.data import Data, Size, truth_of
 from ..engine.checkpoint import seed_everything
