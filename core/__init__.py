@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .data.preparation import Preparation
     from .errors import DeepclustError, InvalidData, InvalidSetting
     from .run.run import Run
+    from .run.training import Optimization, Training
     from .toolbox.inference import assign, embed, evaluating
     from .toolbox.standardise import Standardise
 
@@ -79,7 +80,9 @@ _WHERE = {
     "progress": "console",
     "Result": "contract.interfaces",
     "Score": "contract.interfaces",
+    "Optimization": "run.training",
     "Run": "run.run",
+    "Training": "run.training",
     "Views": "contract.interfaces",
 }
 
@@ -102,6 +105,7 @@ __all__ = [
     "InvalidData",
     "InvalidSetting",
     "Mapped",
+    "Optimization",
     "Place",
     "Preparation",
     "Recipe",
@@ -110,6 +114,7 @@ __all__ = [
     "Score",
     "Size",
     "Standardise",
+    "Training",
     "Truth",
     "Views",
     "arrange",
