@@ -28,7 +28,7 @@ from ..toolbox.timetable import AIM, LONGEST, Timetable
 from ..words import counted
 from .checkup import Finding, look_at_stage
 from .memory import enough
-from .training import Optimization, batches_of, length_of, optimizer_of, schedule_of
+from .training import Optimization, length_of, schedule_of, updater_of
 
 T = TypeVar("T")
 
@@ -173,10 +173,10 @@ class Run:
     def once(self, name: str, work: Callable[[], T]) -> T:
         """What ``work()`` gives: kept in this part's folder, so that a run that goes on does not do it again.
 
-        name: of its file. Its value is of tensors, numbers, text, None, and lists, tuples and dicts of them;
-        tensors are copied, on the device and without gradient. It draws from a seed of its own, and the
-        random generators are left as they were. Raises TypeError for other values, DeepclustError where
-        the file is damaged.
+        name: of its file, which nothing else of this part has. ``work`` gives tensors, numbers, text, None,
+        or lists, tuples and dicts of them; tensors come as copies on the device, without gradient. It draws
+        from a seed of its own, and the random generators are left as they were.
+        Raises TypeError for other values, DeepclustError where the file is damaged.
         """
         path = self.folder / f"{name}.pt"
         if path.exists():
@@ -226,19 +226,10 @@ class Run:
         such as ``(500, "iteration")``, in place of epochs. stops: what may end it earlier. optimizer: in
         place of the config's. The rest, and what is done beside it: as ``train``.
         """
-        batches = batches_of(self, stage, data, config)
-        trained = [models] if isinstance(models, nn.Module) else list(models.values())
-        if length is None:
-            size = batches.size if batches is data else None
-            length = length_of(
-                self, batches, size, trained[0], config, usual=usual, most=most, passes=passes
-            )  # fmt: skip
-        for model in trained:
-            model.train()
-        optimizer = optimizer or optimizer_of(config, trained)
-        updater = Updater(batches, models, optimizer, loss, autocast=self.autocast, clip=config.clip)
+        updater = updater_of(self, stage, loss, models, data, config, optimizer)
+        end = length or length_of(self, updater, data, config, usual=usual, most=most, passes=passes)
         acting = [*extensions, *schedule_of(config)]
-        return self.train(stage, updater, [length, *stops], acting, falling=falling, called=called)
+        return self.train(stage, updater, [end, *stops], acting, falling=falling, called=called)
 
     def train(
         self,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..contract.config import setting
-from ..engine import Batches, OptimizerName, make_optimizer
+from ..engine import Batch, Batches, OptimizerName, Updater, make_optimizer
 from ..engine.extensions import LearningRate, cosine, steps
 from ..engine.updater import Samples
 from ..toolbox.length import affordable_steps
@@ -53,42 +53,49 @@ class Training(Optimization):
     least_steps: int = setting(500, "fewest steps, if epochs is none", low=1)
 
 
-def batches_of(run: Run, stage: str, data: Samples | Batches, config: Optimization) -> Batches:
-    """``data`` themselves, or batches of them for a stage."""
-    return data if isinstance(data, Batches) else run.batches(data, _whole(config).batch_size, stage)
+def updater_of(
+    run: Run,
+    stage: str,
+    loss: Callable[[Batch], Tensor],
+    models: nn.Module | Mapping[str, nn.Module],
+    data: Samples | Batches,
+    config: Optimization,
+    optimizer: Optimizer | None,
+) -> Updater:
+    """The updater of ``Run.learn``, by default with the optimiser of ``config`` over what wants gradients.
+
+    The models are put into training mode.
+    """
+    batches = data if isinstance(data, Batches) else run.batches(data, _whole(config).batch_size, stage)
+    learning = nn.ModuleList([models] if isinstance(models, nn.Module) else models.values()).train()
+    if optimizer is None:
+        optimizer = make_optimizer(
+            config.optimizer, learning.parameters(), config.lr,
+            momentum=config.momentum, weight_decay=config.weight_decay,
+        )  # fmt: skip
+    return Updater(batches, models, optimizer, loss, autocast=run.autocast, clip=config.clip)
 
 
 def length_of(
     run: Run,
-    batches: Batches,
-    size: int | None,
-    network: nn.Module,
+    updater: Updater,
+    data: Samples | Batches,
     config: Optimization,
     *,
     usual: int,
     most: int | None,
     passes: float,
 ) -> tuple[int, Literal["epoch"]]:
-    """The epochs of ``config``, or where it names none ``usual`` ones within its least and ``most`` steps.
-
-    most: None for what ``affordable_steps`` says of ``network``. size: samples in its steps, None for as
-    many as are asked for.
-    """
-    c, samples = _whole(config), batches.data
+    """The epochs of ``config``, or where it names none ``usual`` ones within its least and ``most`` steps."""
+    c, batches = _whole(config), updater.batches
     if c.epochs is not None:
         return (run.scaled(c.epochs), "epoch")
     if most is None:
-        x = samples.batch(torch.arange(min(2, len(samples)), device=samples.x.device))
-        most = affordable_steps(network, x, size or c.batch_size, passes)
+        places = torch.arange(min(2, len(batches.data)), device=batches.data.x.device)
+        size = batches.size if batches is data else c.batch_size  # those made here count as asked for
+        first = next(iter(updater.models.values()))
+        most = affordable_steps(first, batches.data.batch(places), size, passes)
     return run.length(None, batches, usual=usual, least=c.least_steps, most=most)
-
-
-def optimizer_of(config: Optimization, models: Sequence[nn.Module]) -> Optimizer:
-    """The optimiser of ``config`` over what of ``models`` wants gradients."""
-    return make_optimizer(
-        config.optimizer, nn.ModuleList(models).parameters(), config.lr,
-        momentum=config.momentum, weight_decay=config.weight_decay,
-    )  # fmt: skip
 
 
 def schedule_of(config: Optimization) -> list[LearningRate]:
