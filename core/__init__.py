@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from .data.preparation import Preparation
     from .errors import DeepclustError, InvalidData, InvalidSetting
     from .run.run import Run
+    from .run.training import Optimization, Training
     from .toolbox.inference import assign, embed, evaluating
     from .toolbox.standardise import Standardise
     from .toolbox.transductive import Transductive
@@ -89,7 +90,9 @@ _WHERE = {
     "progress": "console",
     "Result": "contract.interfaces",
     "Score": "contract.interfaces",
+    "Optimization": "run.training",
     "Run": "run.run",
+    "Training": "run.training",
     "Transductive": "toolbox.transductive",
     "Views": "contract.abilities",
 }
@@ -117,6 +120,7 @@ __all__ = [
     "InvalidData",
     "InvalidSetting",
     "Mapped",
+    "Optimization",
     "Place",
     "Preparation",
     "Recipe",
@@ -125,6 +129,7 @@ __all__ = [
     "Score",
     "Size",
     "Standardise",
+    "Training",
     "Transductive",
     "Truth",
     "Views",

@@ -110,7 +110,7 @@ def test_one_round_learns_what_kmeans_says_of_the_codes(tmp_path, settings):
     encoder, clusterer = fitted(tmp_path, x, 4, epochs=20, **settings)
     labels = labels_of(encoder, clusterer, x)
     assert accuracy(expected, labels) > 0.9
-    lesson = checkpoint.load(tmp_path / "round0" / "snapshot.pt")["extensions"]["Keeper"]
+    _, lesson = checkpoint.load(tmp_path / "round0" / "lesson.pt")
     assert (lesson["labels"].numpy() == labels).mean() > 0.9  # by name, not only as a partition
 
 
@@ -155,8 +155,8 @@ def test_rounds_of_groups_come_before_one_of_clusters(tmp_path):
     encoder, clusterer = fitted(tmp_path, x, 3, rounds=3, groups=9)
     sizes = []
     for i in range(3):
-        state = checkpoint.load(tmp_path / f"round{i}" / "snapshot.pt")
-        sizes.append(len(state["extensions"]["Keeper"]["labels"].unique()))
+        _, lesson = checkpoint.load(tmp_path / f"round{i}" / "lesson.pt")
+        sizes.append(len(lesson["labels"].unique()))
     assert sizes == [9, 9, 3]
     assert clusterer(torch.zeros(1, 4)).shape == (1, 3)
     assert accuracy(truth, labels_of(encoder, clusterer, x)) > 0.9

@@ -395,7 +395,7 @@ def test_vanished_clusters_are_no_convergence(tmp_path):
 @pytest.mark.parametrize("kill", [2, 7, 8])
 def test_a_killed_refinement_is_taken_back_to_the_same_bits(tmp_path, monkeypatch, kill):
     """Its rate is raised too far from the ninth of forty steps on."""
-    monkeypatch.setattr("deepclust.plugins.dec.model.cosine", lambda: lambda i, n: 1 if i < 8 else 1e4)
+    monkeypatch.setattr("deepclust.core.run.training.cosine", lambda: lambda i, n: 1 if i < 8 else 1e4)
     data, _ = groups(spread=1.5)
     update, steps = Updater.update, []
 

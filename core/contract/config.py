@@ -56,8 +56,14 @@ class Setting:
 
 
 def describe(config: type[Any]) -> list[Setting]:
-    """The settings of a ``Config``, in their order."""
+    """The settings of a ``Config``: its own in their order, then those of the classes that it inherits."""
     hints = typing.get_type_hints(config)
+    line = [base for base in config.__mro__ if dataclasses.is_dataclass(base)]
+
+    def generations(name: str) -> int:
+        return sum(name in {f.name for f in dataclasses.fields(base)} for base in line)
+
+    fields = sorted(dataclasses.fields(config), key=lambda f: generations(f.name))
     return [
         Setting(
             f.name,
@@ -65,7 +71,7 @@ def describe(config: type[Any]) -> list[Setting]:
             None if f.default is dataclasses.MISSING else f.default,
             f.metadata.get("help", ""),
         )
-        for f in dataclasses.fields(config)
+        for f in fields
     ]
 
 

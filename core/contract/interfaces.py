@@ -50,7 +50,11 @@ class Encoder(nn.Module, ABC):
 
     @abstractmethod
     def fit(self, data: Data, run: Run) -> Self:
-        """Train on ``data`` through ``run.train(stage, updater, ...)``."""
+        """Train on ``data`` through ``run.learn(stage, loss, self, data, self.config)`` or ``run.train``.
+
+        It is called again where a run goes on: stages are then taken from their snapshots, and what else is
+        not to be done again goes into ``run.once``.
+        """
 
     @abstractmethod
     def forward(self, x: Tensor) -> Tensor:

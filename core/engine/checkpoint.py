@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..errors import DeepclustError
 from ..files import replacing
@@ -17,16 +18,19 @@ SNAPSHOT_NAME = "snapshot.pt"  # the file in a training's folder that it resumes
 DOS_FOLDER = 0x10  # of a zip record's external attributes
 
 
-def save(state: dict[str, Any], path: Path) -> None:
-    """Write a nested dict of tensors and plain values, with a CRC-32 of each record."""
+def save(state: Any, path: Path) -> None:
+    """Write what ``plain`` takes, such as a nested dict of tensors, with a CRC-32 of each record."""
     with replacing(path) as file:
         torch.save(state, file)
 
 
-def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
+def load(
+    path: Path, device: torch.device | str = "cpu", remedy: str = "delete it to train this stage again"
+) -> Any:
     """Read what ``save`` wrote.
 
-    Raises DeepclustError where the file is damaged: torch's own reader does not look at the CRCs.
+    remedy: what to do where it is damaged.
+    Raises DeepclustError where it is: torch's own reader does not look at the CRCs.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -36,15 +40,32 @@ def load(path: Path, device: torch.device | str = "cpu") -> dict[str, Any]:
             damaged = damaged or next(folders, None)
         if damaged is not None:
             raise zipfile.BadZipFile(f"record {damaged} does not match its checksum")
-        state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        state = torch.load(path, map_location=device, weights_only=True)
     except (FileNotFoundError, PermissionError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:  # a damaged archive fails in many ways
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise DeepclustError(
-            f"the snapshot '{path}' is damaged ({reason}); delete it to train this stage again."
-        ) from error
+        raise DeepclustError(f"the snapshot '{path}' is damaged ({reason}); {remedy}.") from error
     return state
+
+
+def plain(value: Any, device: torch.device | str = "cpu") -> Any:
+    """``value`` as ``load`` gives it back: with copies of its tensors, on ``device`` and without gradient.
+
+    Raises TypeError for what is neither tensor, number, text nor None, nor a list, tuple or dict of them.
+    """
+    if isinstance(value, Tensor):
+        return value.detach().to(device, copy=True)
+    if type(value) in (list, tuple):
+        return type(value)(plain(item, device) for item in value)
+    if type(value) is dict:
+        return {plain(key): plain(item, device) for key, item in value.items()}
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise TypeError(
+        f"a {type(value).__name__} cannot be kept: give tensors, numbers, text, or lists, tuples and dicts "
+        "of them"
+    )
 
 
 def rng_state() -> dict[str, Any]:

@@ -88,6 +88,7 @@ class Updater:
     model, optimizer: one, or several by name (then reports carry the model's name).
     loss: batch -> 0-d tensor; it may ``report`` more values.
     autocast: makes the context in which the loss is computed.
+    clip: the largest norm of all gradients together, to which larger ones are scaled down; None for any.
 
     Subclass and override ``step`` for another kind of step.
     """
@@ -100,12 +101,13 @@ class Updater:
         loss: Callable[[Batch], Tensor],
         *,
         autocast: Callable[[], contextlib.AbstractContextManager[Any]] = contextlib.nullcontext,
+        clip: float | None = None,
     ) -> None:
         self.batches = batches
         self.models = {"": model} if isinstance(model, nn.Module) else dict(model)
         self.optimizers = {"": optimizer} if isinstance(optimizer, Optimizer) else dict(optimizer)
         self.loss = loss
-        self.autocast = autocast
+        self.autocast, self.clip = autocast, clip
         self.iteration = 0
 
     @property
@@ -131,6 +133,9 @@ class Updater:
             loss = self.loss(batch)
         report({"loss": loss})
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.clip is not None:
+            groups = [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
+            nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], self.clip)
         for optimizer in self.optimizers.values():
             optimizer.step()
 

@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from ..contract.registry import Registry, installed
-from ..engine import Batches, Trainer, Updater, checkpoint
+from ..engine import Batch, Batches, Trainer, Updater, checkpoint
 from ..engine.extensions import ConsoleProgress, Log, Snapshot
 from ..engine.trigger import When
 from ..engine.updater import Samples
@@ -27,6 +29,9 @@ from ..words import counted
 from . import stage as stages
 from .checkup import Finding, look_at_stage
 from .memory import enough
+from .training import Optimization, length_of, schedule_of, updater_of
+
+T = TypeVar("T")
 
 NOTICES = "notices.json"
 CHECKUP = "checkup.json"  # in a stage's folder, what was found ill after it
@@ -166,14 +171,66 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             write_json(self.folder / NOTICES, [asdict(notice) for notice in (*before, new)])
 
-    def started(self, stage: str) -> bool:
-        """Whether a stage has a snapshot, so that ``train`` will go on instead of beginning."""
-        return (self.folder / stage / checkpoint.SNAPSHOT_NAME).exists()
+    def once(self, name: str, work: Callable[[], T]) -> T:
+        """What ``work()`` gives: kept in this part's folder, so that a run that goes on does not do it again.
+
+        name: of its file, which nothing else of this part has. ``work`` gives tensors, numbers, text, None,
+        or lists, tuples and dicts of them; tensors come as copies on the device, without gradient. It draws
+        from a seed of its own, and the random generators are left as they were.
+        Raises TypeError for other values, DeepclustError where the file is damaged.
+        """
+        path = self.folder / f"{name}.pt"
+        if path.exists():
+            found: T = checkpoint.load(path, self.device, remedy="delete it to have that done again")
+            return found
+        states = checkpoint.rng_state()
+        checkpoint.seed_everything(self.seed_for(name))
+        try:
+            made: T = checkpoint.plain(work(), self.device)
+        finally:
+            checkpoint.set_rng_state(states)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        checkpoint.save(made, path)
+        return made
 
     def leaves_out(self, stage: str, why: bool) -> bool:
         """Whether a stage is left out for a reason that only training can give; a rehearsal, which cannot
         know it yet, trains it all the same."""
         return why
+
+    def learn(
+        self,
+        stage: str,
+        loss: Callable[[Batch], Tensor],
+        models: nn.Module | Mapping[str, nn.Module],
+        data: Samples | Batches,
+        config: Optimization,
+        *,
+        usual: int = 20,
+        most: int | None = None,
+        passes: float = 1,
+        length: When | None = None,
+        stops: Sequence[When] = (),
+        optimizer: Optimizer | None = None,
+        extensions: Sequence[Any] = (),
+        falling: bool = True,
+        called: Mapping[str, str] | None = None,
+    ) -> Trainer:
+        """Train a stage as ``config`` says: in its batches, with its optimiser and schedule, for its epochs.
+
+        loss: batch -> 0-d tensor. models: one, or several by name, all of which learn what wants gradients.
+        data: samples, or batches of them that are ready. config: a ``Training``; beside ready batches and
+        a ``length`` an ``Optimization`` does.
+
+        usual: epochs where config.epochs is none. most: steps that they may come to, by default what some
+        minutes afford where a step takes each sample ``passes`` times through the first model. length:
+        such as ``(500, "iteration")``, in place of epochs. stops: what may end it earlier. optimizer: in
+        place of the config's. The rest, and what is done beside it: as ``train``.
+        """
+        updater = updater_of(self, stage, loss, models, data, config, optimizer)
+        end = length or length_of(self, updater, data, config, usual=usual, most=most, passes=passes)
+        acting = [*extensions, *schedule_of(config)]
+        return self.train(stage, updater, [end, *stops], acting, falling=falling, called=called)
 
     def train(
         self,
@@ -218,7 +275,7 @@ class Run:
 
     def _less_memory(self, trainer: Trainer) -> str:
         """What to do where a stage needs more memory than there is."""
-        there = self.started(trainer.out.name)
+        there = (trainer.out / checkpoint.SNAPSHOT_NAME).exists()
         goes_on = f"goes on from its snapshot in '{trainer.out}'" if there else "begins this stage again"
         part = self.part.split("/")[0] or "encoder"
         return (

@@ -10,14 +10,12 @@ from torch import Tensor
 
 from ..contract.interfaces import Encoder
 from ..data.data import Data, Size
-from ..engine import checkpoint
 from .inference import embed
 from .referee import Referee
 
 if TYPE_CHECKING:
     from ..run.run import Run
 
-BASELINE = "baseline.pt"  # the file in a clusterer's folder
 RESTARTS = 20
 NEARLY = 1.2  # times the least inertia
 CLEARLY = 0.02  # of the agreement
@@ -73,9 +71,10 @@ def baseline_of(encoder: Encoder, data: Data, n_clusters: int, run: Run, referee
     Best is the least inertia. As that may cut a large cluster up and leave small ones together, another
     counts that is ``NEARLY`` as good and, by the referee, ``CLEARLY`` parts fewer neighbours.
     """
-    path = run.folder / BASELINE
-    if path.exists():
-        return Baseline(**checkpoint.load(path, data.device))
+    return Baseline(**run.once("baseline", lambda: asdict(_best(encoder, data, n_clusters, run, referee))))
+
+
+def _best(encoder: Encoder, data: Data, n_clusters: int, run: Run, referee: Referee) -> Baseline:
     z = embed(encoder, data, autocast=run.autocast)
     found = [_restart(z, n_clusters, run.child(f"baseline{i}")) for i in range(RESTARTS)]
     least = min(found, key=lambda made: float(made.spread))
@@ -84,8 +83,6 @@ def baseline_of(encoder: Encoder, data: Data, n_clusters: int, run: Run, referee
     best = max(good, key=lambda made: agreement[id(made)])
     if agreement[id(best)] <= agreement[id(least)] + CLEARLY:
         best = least
-    run.folder.mkdir(parents=True, exist_ok=True)
-    checkpoint.save(asdict(best), path)
     return best
 
 

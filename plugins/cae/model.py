@@ -12,10 +12,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidData, InvalidSetting, Run, Size, Standardise, embed, setting
-from ...core.engine import Batch, Updater, make_optimizer
-from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cosine
-from ...core.toolbox.length import affordable_steps
+from ...core import (
+    Data,
+    Encoder,
+    InvalidData,
+    InvalidSetting,
+    Run,
+    Size,
+    Standardise,
+    Training,
+    embed,
+    setting,
+)
+from ...core.engine import Batch
+from ...core.engine.extensions import BestSnapshot
 from ..views import random_affine
 from .noise import NoiseName, add_noise
 
@@ -24,7 +34,7 @@ MEAN_BATCH = 64
 
 
 @dataclass(frozen=True)
-class CAEConfig:
+class CAEConfig(Training):
     filters: tuple[int, ...] = setting(
         (16, 32, 64), "widths of the 3x3 convolutions, each pooled by 2", low=1
     )
@@ -53,10 +63,6 @@ class CAEConfig:
     epochs: int | None = setting(None, "epochs; none: 20, at least least_steps, at most some minutes", low=1)
     least_steps: int = setting(580, "fewest steps, if epochs is none", low=1)
     batch_size: int = setting(64, "samples in a batch", low=1)
-    optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser")
-    lr: float = setting(1e-3, "learning rate", low=0)
-    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
-    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
     keep_best: bool = setting(True, "end with the weights of the epoch whose training loss was least")
     code_scale: float | None = setting(
         5.0, "root of the codes' total variance after training; none: as trained", low=0
@@ -195,15 +201,8 @@ class CAE(Encoder):
             data.check_range("a sigmoid output gives 0 to 1; say -s encoder.output=linear.")
         self.inputs.fit(data)
         self._begin(data)
-        optimizer = make_optimizer(c.optimizer, self.parameters(), c.lr, momentum=c.momentum)
-        batches = run.batches(data, c.batch_size, "reconstruct")
-        extensions: list[Extension] = [LearningRate(cosine())] if c.schedule == "cosine" else []
-        if c.keep_best:
-            extensions.append(BestSnapshot("loss", restore=True))
-        updater = Updater(batches, self, optimizer, self.loss, autocast=run.autocast)
-        most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2)
-        length = run.length(c.epochs, batches, usual=20, least=c.least_steps, most=most)
-        run.train("reconstruct", updater, length, extensions)
+        best = [BestSnapshot("loss", restore=True)] if c.keep_best else []
+        run.learn("reconstruct", self.loss, self, data, c, usual=20, passes=2, extensions=best)
         if c.code_scale is not None:
             self._rescale_code(c.code_scale, embed(self, data, autocast=run.autocast))
         return self

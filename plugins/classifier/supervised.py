@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -14,16 +13,39 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from ...core.contract.config import setting
 from ...core.contract.interfaces import Encoder
 from ...core.data.data import Data, Size
-from ...core.engine import Batch, Batches, Trainer, Updater, report
+from ...core.engine import Batch, Batches, Trainer, report
 from ...core.engine.extensions import WRITER, BestSnapshot, Extension
 from ...core.errors import InvalidData, InvalidSetting
 from ...core.run.run import Run
+from ...core.run.training import Training
 from ...core.toolbox.inference import evaluating
-from ...core.toolbox.length import affordable_steps
 from ...core.toolbox.standardise import Standardise
 from ..views import random_affine
+
+
+@dataclass(frozen=True)
+class ClassifierConfig(Training):
+    """The settings of all encoders that learn from labels."""
+
+    shift: float = setting(
+        0.0, "shift samples at random by up to this share of a side in training", low=0, high=0.5
+    )
+    rotation: float = setting(
+        0.0, "turn samples at random by up to this many degrees in training", low=0, high=180
+    )
+    validation: float = setting(0.2, "share of the labelled samples held back to validate", low=0, high=0.5)
+    keep_best: bool = setting(False, "end with the weights of the least validation loss")
+    batch_size: int = setting(128, "samples in a batch", low=1)
+    epochs: int | None = setting(
+        None,
+        "epochs, 0 to learn nothing, so that no labels are needed; none: 20, at least least_steps, at most "
+        "some minutes",
+        low=0,
+    )
+    least_steps: int = setting(300, "fewest steps, if epochs is none", low=1)
 
 
 @dataclass(frozen=True)
@@ -121,8 +143,7 @@ class Classifier(Encoder):
 
     A subclass names itself in ``name``, sets ``latent_dim`` and ``head`` in ``__init__``, standardises
     samples through ``inputs`` in ``forward``, and calls ``learn_classes`` in ``fit``, which fits ``inputs``
-    too unless ``learns_scale`` is off; its config has ``epochs``,
-    ``validation``, ``keep_best``, ``shift`` and ``rotation``.
+    too unless ``learns_scale`` is off; its ``Config`` is a ``ClassifierConfig``.
     """
 
     name: ClassVar[str]
@@ -168,50 +189,34 @@ class Classifier(Encoder):
         """Samples (B, *shape) shifted and turned at random, as far as the settings say."""
         return random_affine(x, self.config.shift, self.config.rotation)
 
-    def learn_classes(
-        self,
-        known: Labelled,
-        optimizer: Optimizer,
-        run: Run,
-        *,
-        epochs: int | None,
-        least_steps: int,
-        batch_size: int,
-        validation: float,
-        keep_best: bool,
-        extensions: Sequence[Extension] = (),
-    ) -> Trainer:
-        """Train all of it with cross-entropy, in a stage ``train``.
+    def learn_classes(self, known: Labelled, run: Run, optimizer: Optimizer | None = None) -> Trainer:
+        """Train all of it with cross-entropy, in a stage ``train``, as the config says.
 
-        epochs: None for 20, but at least ``least_steps``, and at most some minutes.
-        validation: the share of the samples held back; their loss and accuracy are reported after each
-        epoch. keep_best: end with the weights of the epoch whose validation loss was least.
-        Raises InvalidSetting where there is no share to choose by.
+        The loss and accuracy of the samples held back to validate are reported after each epoch.
+        optimizer: by default the config's.
+        Raises InvalidSetting where there is no share to choose the best epoch by.
         """
-        if keep_best and not validation:
+        c: ClassifierConfig = self.config
+        if c.keep_best and not c.validation:
             raise InvalidSetting(
                 "encoder.keep_best chooses by the validation loss: set encoder.validation above 0, say 0.1."
             )
-        seen, held = known.split(validation, run.seed_for("train/validation"))
+        seen, held = known.split(c.validation, run.seed_for("train/validation"))
         if self.learns_scale:
             self.inputs.fit(seen)
-        self.train()
 
         def loss(batch: Batch) -> Tensor:
             scores, y = self.logits(self.augment(batch.x)), seen.y[batch.index]
             report({"accuracy": _accuracy(scores, y)})
             return F.cross_entropy(scores.float(), y)
 
-        batches = run.batches(seen, batch_size, "train")
-        most = affordable_steps(self, seen.data.slice(0, 2), batches.size)
-        stop = run.length(epochs, batches, usual=20, least=least_steps, most=most)
-        updater = Updater(batches, self, optimizer, loss, autocast=run.autocast)
-        more = list(extensions)
+        more: list[Extension] = []
         if held is not None:
-            more.append(Validation(self, held, batch_size, run.autocast))
-            if keep_best:
+            more.append(Validation(self, held, c.batch_size, run.autocast))
+            if c.keep_best:
                 more.append(BestSnapshot("validation/loss", restore=True))
-        return run.train("train", updater, stop, more)
+        batches = run.batches(seen, c.batch_size, "train")
+        return run.learn("train", loss, self, batches, c, usual=20, optimizer=optimizer, extensions=more)
 
 
 class Validation(Extension):

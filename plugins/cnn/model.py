@@ -11,35 +11,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ...core import Data, Run, Size, setting
-from ...core.engine import make_optimizer
-from ..classifier.supervised import Classifier, Head, labelled
+from ...core.run.training import ScheduleName
+from ..classifier.supervised import Classifier, ClassifierConfig, Head, labelled
 
 KERNEL = 2
 
 
 @dataclass(frozen=True)
-class CNNConfig:
+class CNNConfig(ClassifierConfig):
     filters: tuple[int, ...] = setting((32, 32), "filters of each block of two convolutions", low=1)
     hidden: int = setting(512, "width of the hidden layer, which is the code", low=1)
     dropout: float = setting(0.2, "share of values dropped after each block", low=0, high=0.9)
     grid: int = setting(16, "most places a side that the hidden layer sees; larger maps are pooled", low=1)
-    shift: float = setting(
-        0.0, "shift samples at random by up to this share of a side in training", low=0, high=0.5
+    schedule: ScheduleName = setting(
+        "constant", "learning rate: cosine to 0, a tenth every 20 000 iterations, or constant"
     )
-    rotation: float = setting(
-        0.0, "turn samples at random by up to this many degrees in training", low=0, high=180
-    )
-    batch_size: int = setting(128, "samples in a batch", low=1)
-    epochs: int | None = setting(
-        None,
-        "epochs, 0 to learn nothing, so that no labels are needed; none: 20, at least least_steps, at most "
-        "some minutes",
-        low=0,
-    )
-    least_steps: int = setting(300, "fewest steps, if epochs is none", low=1)
-    lr: float = setting(1e-3, "learning rate of Adam", low=0)
-    validation: float = setting(0.2, "share of the labelled samples held back to validate", low=0, high=0.5)
-    keep_best: bool = setting(False, "end with the weights of the least validation loss")
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {"tutorial": {"epochs": 20}}
 
@@ -96,11 +82,7 @@ class CNN(Classifier):
             return self
         known = labelled(data, self.name)
         self.head.resize(known.n_classes)
-        self.learn_classes(
-            known, make_optimizer("adam", self.parameters(), c.lr), run,
-            epochs=c.epochs, least_steps=c.least_steps, batch_size=c.batch_size,
-            validation=c.validation, keep_best=c.keep_best,
-        )  # fmt: skip
+        self.learn_classes(known, run)
         return self
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -18,16 +18,17 @@ from ...core import (
     HasCenters,
     InvalidSetting,
     Run,
+    Training,
     embed,
     has_ability,
     setting,
 )
-from ...core.engine import Batch, Trainer, Updater, make_optimizer, report
-from ...core.engine.extensions import WRITER, Extension, LearningRate, cosine
+from ...core.engine import Batch, OptimizerName, Trainer, report
+from ...core.engine.extensions import WRITER, Extension
 from ...core.engine.trigger import Unit
 from ...core.toolbox.guard import Guard, Worse, check_start
 from ...core.toolbox.health import Monitor
-from ...core.toolbox.length import BACKWARD, affordable_steps
+from ...core.toolbox.length import BACKWARD
 from ...core.toolbox.referee import Referee
 from .kl import kl_loss, soft_assignment, target_distribution
 from .stop import LabelChange
@@ -36,7 +37,7 @@ FAST = 0.3  # share of the samples in other clusters at the first refresh; on so
 
 
 @dataclass(frozen=True)
-class DECConfig:
+class DECConfig(Training):
     init: str = setting("kmeans", "clusterer that the centres come from", component="clusterer")
     alpha: float = setting(1.0, "degrees of freedom of the Student t kernel", low=1e-3)
     refresh: int = setting(140, "iterations between refreshes of the target; at most an epoch", low=1)
@@ -46,11 +47,7 @@ class DECConfig:
     )
     least_steps: int = setting(320, "fewest steps that it may take, if epochs is none", low=1)
     augment: bool = setting(True, "train on the encoder's augmented samples, where it has any")
-    batch_size: int = setting(256, "samples in a batch", low=1)
-    optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser of encoder and centres")
-    lr: float = setting(1e-3, "learning rate", low=0)
-    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
-    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
+    optimizer: OptimizerName = setting("adam", "optimiser of encoder and centres")
 
     # Xie et al. 2016, section 4.3
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
@@ -94,47 +91,46 @@ class DEC(Clusterer):
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Refine ``encoder`` and the centres together."""
         c, name = self.config, type(self).__name__
-        if not run.started("refine"):
-            first = run.make("clusterer", c.init, self.n_clusters, encoder.latent_dim)
-            if not has_ability(type(first), HasCenters):
-                raise InvalidSetting(
-                    f"clusterer.init is '{c.init}', which has no centers to start from; 'kmeans' has."
-                )
-            first.fit(encoder, data, run.child("init"))
-            if first.n_clusters != self.n_clusters or first.noise:
-                raise InvalidSetting(
-                    f"clusterer.init is '{c.init}', which finds clusters of its own ({first.n_clusters}) or "
-                    f"leaves samples out; take one that finds {self.n_clusters}, such as 'kmeans'."
-                )
-            self.centers.data.copy_(first.centers)
-            with torch.no_grad():
-                check_start(
-                    first.predict(embed(encoder, data, autocast=run.autocast)), self.n_clusters, run, name
-                )
+        self.centers.data.copy_(run.once("centers", lambda: self._first_centers(encoder, data, run)))
         referee = Referee(encoder, data, run.autocast)
         target = Target(self, encoder, data, run)
-        batches = run.batches(data, c.batch_size, "refine")
-        refreshes = len(batches) / (BACKWARD * target.trigger[0])  # forward passes alone
-        most = affordable_steps(encoder, data.slice(0, 2), c.batch_size, passes=1 + refreshes)
-        length = run.length(c.epochs, batches, usual=40, least=c.least_steps, most=most)
         guard = Guard(referee, encoder, self, data, run, trigger=target.trigger)
-        updater = Updater(
-            batches,
-            {"encoder": encoder, "clusterer": self},
-            make_optimizer(c.optimizer, [*encoder.parameters(), self.centers], c.lr, momentum=c.momentum),
+        run.learn(
+            "refine",
             lambda batch: self.loss(
                 encoder, self._inputs(encoder, batch), target.p.index_select(0, batch.index)
             ),
-            autocast=run.autocast,
-        )
-        extensions: list[Extension] = [target, guard, Monitor(encoder, self, data, run.autocast)]
-        if c.schedule == "cosine":
-            extensions.append(LearningRate(cosine()))
-        run.train("refine", updater, [length, guard.stop, target.stop], extensions, falling=False)
+            {"encoder": encoder, "clusterer": self}, data, c, usual=40,
+            passes=1 + target.epoch / (BACKWARD * target.trigger[0]),  # refreshes are forward passes alone
+            stops=[guard.stop, target.stop],
+            extensions=[target, guard, Monitor(encoder, self, data, run.autocast)],
+            falling=False,
+        )  # fmt: skip
         if worse := guard.worse:
             said = worse.say(name, f"{c.init} on the codes")
             run.notice(f"{said} {self._remedy(worse)}", ill=worse.ill)
         return self
+
+    def _first_centers(self, encoder: Encoder, data: Data, run: Run) -> Tensor:
+        """Those of the clusterer ``init`` on the codes as they came.  # (K, D)"""
+        c, name = self.config, type(self).__name__
+        first = run.make("clusterer", c.init, self.n_clusters, encoder.latent_dim)
+        if not has_ability(type(first), HasCenters):
+            raise InvalidSetting(
+                f"clusterer.init is '{c.init}', which has no centers to start from; 'kmeans' has."
+            )
+        first.fit(encoder, data, run.child("init"))
+        if first.n_clusters != self.n_clusters or first.noise:
+            raise InvalidSetting(
+                f"clusterer.init is '{c.init}', which finds clusters of its own ({first.n_clusters}) or "
+                f"leaves samples out; take one that finds {self.n_clusters}, such as 'kmeans'."
+            )
+        with torch.no_grad():
+            check_start(
+                first.predict(embed(encoder, data, autocast=run.autocast)), self.n_clusters, run, name
+            )
+        centers: Tensor = first.centers
+        return centers
 
     def _remedy(self, worse: Worse) -> str:
         """What to change, by how fast it went wrong."""
@@ -190,8 +186,8 @@ class Target(Extension):
 
     def __init__(self, clusterer: DEC, encoder: Encoder, data: Data, run: Run) -> None:
         self.clusterer, self.encoder, self.data, self.run = clusterer, encoder, data, run
-        epoch = len(run.batches(data, clusterer.config.batch_size, "refine"))
-        self.trigger = (min(clusterer.config.refresh, epoch), "iteration")
+        self.epoch = len(run.batches(data, clusterer.config.batch_size, "refine"))  # iterations
+        self.trigger = (min(clusterer.config.refresh, self.epoch), "iteration")
         self.stop = LabelChange(clusterer.config.tol)
         self.p = torch.empty(0)
 

@@ -6,16 +6,27 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Augments, Clusterer, Data, Encoder, InvalidSetting, Run, embed, evaluating, setting
-from ...core.engine import Batch, Batches, OptimizerName, Updater, make_optimizer, report
+from ...core import (
+    Augments,
+    Clusterer,
+    Data,
+    Encoder,
+    InvalidSetting,
+    Run,
+    Training,
+    embed,
+    evaluating,
+    setting,
+)
+from ...core.engine import Batch, Batches, OptimizerName, report
 from ...core.engine.checkpoint import seed_everything
-from ...core.engine.extensions import Extension, LearningRate, cosine
+from ...core.engine.extensions import Extension
 from ...core.toolbox.baseline import Baseline, baseline_of
 from ...core.toolbox.guard import Guard, Start, Weights, Worse, check_start
 from ...core.toolbox.health import Monitor
@@ -27,7 +38,7 @@ from .teacher import Lesson, teach, whiten
 
 
 @dataclass(frozen=True)
-class DeepClusterConfig:
+class DeepClusterConfig(Training):
     rounds: int = setting(1, "how often k-means clusters the codes and the network learns it", low=1)
     groups: int | None = setting(
         None, "clusters of k-means in all rounds but the last; none: as many as are asked for", low=2
@@ -55,12 +66,7 @@ class DeepClusterConfig:
     least_steps: int = setting(450, "fewest steps of a round, if epochs is none", low=1)
     batch_size: int = setting(128, "samples in a batch", low=1)
     optimizer: OptimizerName = setting("adam", "optimiser of encoder and head")
-    lr: float = setting(3e-3, "learning rate", low=0)
-    schedule: Literal["cosine", "constant"] = setting(
-        "cosine", "learning rate in a round: cosine to 0, or constant"
-    )
-    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
-    weight_decay: float = setting(0.0, "weight decay", low=0)
+    lr: float = setting(3e-3, "learning rate, in a round the highest where it follows a schedule", low=0)
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {},
@@ -166,38 +172,34 @@ class DeepCluster(Clusterer):
         c = self.config
         seed_everything(run.seed_for(f"{stage}/head"))
         self.head = Head(encoder.latent_dim, c.hidden, n_clusters).to(data.device)
-        keeper = Keeper()
-        if not run.started(stage):  # else the snapshot has it all
-            z = embed(encoder, data, autocast=run.autocast)
-            self.head.fit_scale(z)
-            keeper.lesson = teach(
-                whiten(z) if c.whiten else z, n_clusters, run.child(stage), temperature=c.temperature,
-                settings={"n_init": c.n_init},
-            )  # fmt: skip
-        kind: Any = partial(UniformBatches, labels=lambda: keeper.lesson.labels) if c.uniform else Batches
+        scale, taught = run.child(stage).once(
+            "lesson", lambda: self._teach(n_clusters, encoder, data, run.child(stage))
+        )
+        self.head.load_state_dict(scale, strict=False)
+        lesson = Lesson(**taught)
+        kind: Any = partial(UniformBatches, labels=lambda: lesson.labels) if c.uniform else Batches
         batches = run.batches(data, c.batch_size, stage, kind=kind)
         models: dict[str, nn.Module] = {"clusterer": self}
-        parameters = list(self.parameters())
         if c.tune_encoder:
-            encoder.train()
             models["encoder"] = encoder
-            parameters += encoder.parameters()
-        optimizer = make_optimizer(
-            c.optimizer, parameters, c.lr, momentum=c.momentum, weight_decay=c.weight_decay
-        )
-        extensions: list[Extension] = [keeper]
+        extensions: list[Extension] = []
         if guard is not None:
-            extensions += [guard, Monitor(encoder, self, data, run.autocast)]
-        if c.schedule == "cosine":
-            extensions.append(LearningRate(cosine()))
-        updater = Updater(
-            batches, models, optimizer, lambda batch: self.loss(encoder, batch, keeper.lesson),
-            autocast=run.autocast,
+            extensions = [guard, Monitor(encoder, self, data, run.autocast)]
+        run.learn(
+            stage, lambda batch: self.loss(encoder, batch, lesson), models, batches, c, usual=30,
+            most=affordable_steps(encoder, data.slice(0, 2), c.batch_size), extensions=extensions,
         )  # fmt: skip
-        most = affordable_steps(encoder, data.slice(0, 2), c.batch_size)
-        length = run.length(c.epochs, batches, usual=30, least=c.least_steps, most=most)
-        run.train(stage, updater, length, extensions)
         return None if guard is None else guard.worse
+
+    def _teach(self, n_clusters: int, encoder: Encoder, data: Data, run: Run) -> tuple[Any, Any]:
+        """The head's buffers, and the lesson, of the codes as they are now."""
+        z = embed(encoder, data, autocast=run.autocast)
+        self.head.fit_scale(z)
+        lesson = teach(
+            whiten(z) if self.config.whiten else z, n_clusters, run, temperature=self.config.temperature,
+            settings={"n_init": self.config.n_init},
+        )  # fmt: skip
+        return dict(self.head.named_buffers()), lesson._asdict()
 
     def loss(self, encoder: Encoder, batch: Batch, lesson: Lesson) -> Tensor:
         """Cross-entropy between the lesson's rows of the batch and the head's on distorted samples."""
@@ -248,18 +250,6 @@ class Head(nn.Module):
         for layer in self.layers[1:]:
             h = layer(F.relu(h))
         return h
-
-
-class Keeper(Extension):
-    """Keeps the lesson of a round in its snapshots."""
-
-    lesson: Lesson
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.lesson._asdict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.lesson = Lesson(**state)
 
 
 def check_images(data: Data) -> None:

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from ...core import Data, InvalidSetting, Run, Size, setting
-from ...core.engine.extensions import LearningRate, cosine
-from ..classifier.supervised import Classifier, Head, labelled
+from ..classifier.supervised import Classifier, ClassifierConfig, Head, labelled
 from . import weights
 from .network import BasicBlock, Bottleneck, convolution
 
@@ -22,7 +21,7 @@ IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation,
 
 
 @dataclass(frozen=True)
-class ResNetConfig:
+class ResNetConfig(ClassifierConfig):
     blocks: tuple[int, ...] = setting((2, 2, 2, 2), "sub-blocks of each stage", low=1)
     width: int = setting(64, "filters of the first stage; they double with each later one", low=1)
     bottleneck: bool = setting(False, "sub-blocks of three convolutions instead of two")
@@ -37,28 +36,17 @@ class ResNetConfig:
         "imagenet: its mean and deviation, as torchvision trains; data: the samples' own; "
         "auto: imagenet for RGB with given weights, else data",
     )
-    shift: float = setting(
-        0.0, "shift samples at random by up to this share of a side in training", low=0, high=0.5
-    )
-    rotation: float = setting(
-        0.0, "turn samples at random by up to this many degrees in training", low=0, high=180
-    )
-    batch_size: int = setting(128, "samples in a batch", low=2)
-    epochs: int | None = setting(
-        None,
-        "epochs, 0 to learn nothing, so that no labels are needed; none: 20, at least least_steps, at most "
-        "some minutes",
-        low=0,
-    )
-    least_steps: int = setting(300, "fewest steps, if epochs is none", low=1)
-    optimizer: Literal["sgd", "adamw"] = setting("sgd", "SGD with Nesterov's momentum 0.9, or AdamW")
-    lr: float | None = setting(
-        None, "highest learning rate, cosine to 0; none: 0.1 for each 256 of a batch, 0.001 for adamw", low=0
-    )
-    weight_decay: float = setting(5e-4, "of the convolutions and the head", low=0)
     zero_init: bool = setting(True, "each sub-block starts as its shortcut: its last normalisation at 0")
     validation: float = setting(0.0, "share of the labelled samples held back to validate", low=0, high=0.5)
-    keep_best: bool = setting(False, "end with the weights of the least validation loss")
+    batch_size: int = setting(128, "samples in a batch", low=2)
+    optimizer: Literal["sgd", "adamw"] = setting("sgd", "SGD with Nesterov's momentum, or AdamW")
+    lr: float | None = setting(  # type: ignore[assignment]  # none follows the batch
+        None,
+        "learning rate, the highest where it follows a schedule; none: 0.1 for each 256 of a batch, 0.001 "
+        "for adamw",
+        low=0,
+    )
+    weight_decay: float = setting(5e-4, "weight decay of the convolutions and the head", low=0)
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "resnet18": {},
@@ -151,11 +139,7 @@ class ResNet(Classifier):
             return self
         known = labelled(data, self.name)
         self.head.resize(known.n_classes)
-        self.learn_classes(
-            known, self._optimizer(), run, epochs=c.epochs, least_steps=c.least_steps,
-            batch_size=c.batch_size, validation=c.validation,
-            keep_best=c.keep_best, extensions=[LearningRate(cosine())],
-        )  # fmt: skip
+        self.learn_classes(known, run, self._optimizer())
         return self
 
     def _optimizer(self) -> Optimizer:
@@ -168,5 +152,5 @@ class ResNet(Classifier):
         fused = self.head.weight.device.type in ("cpu", "cuda")
         if c.optimizer == "sgd":
             lr = 0.1 * c.batch_size / 256 if c.lr is None else c.lr  # Goyal et al. 2017, 2.1
-            return SGD(groups, lr, momentum=0.9, nesterov=True, fused=fused)
+            return SGD(groups, lr, momentum=c.momentum, nesterov=c.momentum > 0, fused=fused)
         return AdamW(groups, 1e-3 if c.lr is None else c.lr, fused=fused)

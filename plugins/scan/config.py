@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from ...core import setting
+from ...core import Training, setting
 from ...core.engine import OptimizerName
+from ...core.run.training import ScheduleName
 from .prior import PriorName
 from .view import ViewName
 
@@ -19,7 +20,7 @@ TUNED: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class SCANConfig:
+class SCANConfig(Training):
     neighbours: int = setting(10, "nearest samples that should share a sample's cluster", low=1)
     start: StartName = setting(
         "kmeans", "how training begins: kmeans: one head, from k-means' clusters of the codes; random: heads"
@@ -56,8 +57,10 @@ class SCANConfig:
     batch_size: int = setting(128, "samples in a batch", low=2)
     optimizer: OptimizerName = setting("adam", "optimiser of both stages")
     lr: float = setting(3e-3, "learning rate", low=0)
+    schedule: ScheduleName = setting(
+        "constant", "learning rate of both stages: cosine to 0, a tenth every 20 000 iterations, or constant"
+    )
     weight_decay: float = setting(1e-4, "weight decay of both stages", low=0)
-    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
     label_epochs: int | None = setting(
         0, "epochs of self-labelling, 0 to leave it out; none: 200, at most some minutes", low=0
     )

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from torch import Tensor
 
 from ...core import Data, Encoder, Run, assign, embed, evaluating
 from ...core.contract.assignment import Assignment
-from ...core.engine import Batch, Updater, make_optimizer, report
+from ...core.engine import Batch, report
 from ...core.engine.extensions import Average, Extension
 from ...core.toolbox.guard import Guard
 from ...core.toolbox.health import Monitor
-from ...core.toolbox.length import affordable_steps
 from ...core.toolbox.referee import Referee
 from .heads import Heads
 from .loss import balanced_cross_entropy
@@ -34,10 +34,14 @@ def label_again(
     the start: a notice, and nothing is trained. What is worse by the referee is taken back, with a notice.
     """
     c = clusterer.config
-    before = assign(clusterer, embed(encoder, data, autocast=run.autocast))
-    if run.leaves_out("label", not _certain_enough(before, clusterer, run)):
+    certain = run.once(
+        "certain",
+        lambda: _certain_enough(
+            assign(clusterer, embed(encoder, data, autocast=run.autocast)), clusterer, run
+        ),
+    )
+    if run.leaves_out("label", not certain):
         return
-    models = {"encoder": encoder, "clusterer": clusterer}
     weak = weak_view(c.flip) if len(data.shape) == 3 else None
 
     def loss(batch: Batch) -> Tensor:
@@ -50,21 +54,16 @@ def label_again(
         report({"certain": chosen.float().mean()})
         return balanced_cross_entropy(logits, labels, chosen)
 
-    encoder.train()
-    parameters = [*encoder.parameters(), *clusterer.parameters()]
-    optimizer = make_optimizer(
-        c.optimizer, parameters, c.label_lr, momentum=c.momentum, weight_decay=c.weight_decay
-    )
-    batches = run.batches(data, c.label_batch_size, "label")
-    # as if of two passes: one and a forward pass, and views of images as large as they came
-    most = affordable_steps(encoder, data.slice(0, 2), c.label_batch_size, passes=2)
-    length = run.length(c.label_epochs, batches, usual=200, least=1, most=most)
-    updater = Updater(batches, models, optimizer, loss, autocast=run.autocast)
+    own = replace(c, batch_size=c.label_batch_size, epochs=c.label_epochs, least_steps=1, lr=c.label_lr)
     guard = Guard(referee, encoder, clusterer, data, run)
     extensions: list[Extension] = [guard, Monitor(encoder, clusterer, data, run.autocast)]
     if c.average:
         extensions.append(Average(c.average))
-    run.train("label", updater, [length, guard.stop], extensions, falling=False)
+    # as if of two passes: one and a forward pass, and views of images as large as they came
+    run.learn(
+        "label", loss, {"encoder": encoder, "clusterer": clusterer}, data, own, usual=200, passes=2,
+        stops=[guard.stop], extensions=extensions, falling=False,
+    )  # fmt: skip
     if worse := guard.worse:
         run.notice(
             f"{worse.say('Self-labelling', 'scan')} A lower clusterer.threshold teaches more samples of "

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import asdict
 from typing import Self
 
 import torch
 from torch import Tensor, nn
 
 from ...core import Data, Encoder, Run, embed
-from ...core.engine import Batch, Updater, checkpoint, make_optimizer, report
+from ...core.engine import Batch, checkpoint, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import BestSnapshot
 from ...core.toolbox.baseline import Baseline, Given, baseline_of
@@ -67,7 +68,8 @@ class SCAN(Heads):
         view, label_view = self._views(encoder, data)
         z = embed(encoder, data, autocast=run.autocast)
         fewest = 2 * HELD_NEIGHBOURS * self.n_clusters  # else their neighbours are of other clusters
-        mined = mine(z, c.neighbours, c.held_out, run.seed_for("held-out"), fewest)
+        held_out = (c.held_out, run.seed_for("held-out"), fewest)
+        mined = Mined(**run.once("neighbours", lambda: asdict(mine(z, c.neighbours, *held_out))))
         self.neighbours = mined.table()
         referee = Referee(encoder, data, run.autocast)
         still, coded = Given(None, (z.shape[1],)), Data(z, "codes", data.device)  # the encoder as it came
@@ -123,26 +125,17 @@ class SCAN(Heads):
         """Train the heads; whether that was undone."""
         c = self.config
         models: dict[str, nn.Module] = {"clusterer": self}
-        parameters = [self.weight, self.bias]
+        most = 10**6
         if c.tune_encoder:
-            encoder.train()
             models["encoder"] = encoder
-            parameters += encoder.parameters()
+            most = affordable_steps(encoder, data.slice(0, 2), c.batch_size, passes=2)
         places = Places(torch.arange(len(mined.train), device=data.device), data.device)
-        batches = run.batches(places, c.batch_size, "scan")
-        most = (
-            affordable_steps(encoder, data.slice(0, 2), c.batch_size, passes=2) if c.tune_encoder else 10**6
-        )
-        length = run.length(c.epochs, batches, usual=50, least=c.least_steps, most=most)
-        updater = Updater(
-            batches, models,
-            make_optimizer(c.optimizer, parameters, c.lr, momentum=c.momentum, weight_decay=c.weight_decay),
-            lambda batch: self.loss(codes, mined, batch), autocast=run.autocast,
-        )  # fmt: skip
         held_out = HeldOut(self, encoder, data, mined, run.autocast)
         best = BestSnapshot(HeldOut.key, restore=True)
-        extensions = [held_out, best, guard, Monitor(encoder, self, data, run.autocast)]
-        trainer = run.train("scan", updater, length, extensions)
+        trainer = run.learn(
+            "scan", lambda batch: self.loss(codes, mined, batch), models, places, c, usual=50, most=most,
+            extensions=[held_out, best, guard, Monitor(encoder, self, data, run.autocast)],
+        )  # fmt: skip
         self.unsupervised_loss = best.best
         worse = guard.worse
         if worse is None:

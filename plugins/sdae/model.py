@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, Run, Size, Standardise, embed, setting
-from ...core.engine import Batch, Updater, make_optimizer
-from ...core.engine.extensions import LearningRate, cosine, steps
-from ...core.engine.trigger import When
+from ...core import Data, Encoder, Run, Size, Standardise, Training, embed, setting
+from ...core.engine import Batch
 from ...core.toolbox.length import affordable_steps
 from ..views import random_affine
 from .noise import mask
@@ -26,11 +24,10 @@ WIDE = 784  # values of a sample; more count as so many less each
 
 
 @dataclass(frozen=True)
-class SDAEConfig:
+class SDAEConfig(Training):
     hidden: tuple[int, ...] = setting((500, 500, 2000), "widths of the hidden layers", low=1)
     latent_dim: int = setting(10, "dimensions of the code", low=1)
     noise: float = setting(0.2, "share of a layer's inputs and hidden units masked", low=0, high=0.9)
-    batch_size: int = setting(256, "samples in a batch", low=1)
     shift: float = setting(
         0.06, "images only: shift samples at random by up to this share of a side", low=0, high=0.5
     )
@@ -56,12 +53,6 @@ class SDAEConfig:
     )
     least_steps: int = setting(480, "fewest steps of the whole stack, if epochs is none", low=1)
     iterations: int = setting(0, "iterations of the whole stack instead of epochs", low=0)
-    optimizer: Literal["adam", "adamw", "sgd"] = setting("adam", "optimiser of all stages")
-    lr: float = setting(1e-3, "learning rate", low=0)
-    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
-    schedule: Literal["cosine", "steps", "constant"] = setting(
-        "cosine", "learning rate: cosine to 0, a tenth every 20 000 iterations, or constant"
-    )
     inputs: Literal["standard", "scaled"] = setting(
         "standard",
         "samples of mean 0 and deviation 1, strokes on black only scaled; or all only "
@@ -187,7 +178,7 @@ class SDAE(Encoder):
     def _pretrain(self, i: int, data: Data, run: Run) -> None:
         c = self.config
         pair = nn.ModuleList([self.encoders[i], self.decoders[i]])
-        if c.weights == "scaled" and not run.started(f"layer{i}"):
+        if c.weights == "scaled":
             self._scale_weights(i, data)
 
         def loss(batch: Batch) -> Tensor:
@@ -216,16 +207,13 @@ class SDAE(Encoder):
         run: Run,
     ) -> None:
         c, part = self.config, 1 if model is self else LAYER_PART
-        batches = run.batches(data, c.batch_size, stage)
-        stop: When = (run.scaled(iterations), "iteration")
-        if not iterations:
-            most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2) // part
-            least = -(-c.least_steps // part)
-            stop = run.length(epochs, batches, usual=USUAL_EPOCHS // part, least=least, most=most)
-        optimizer = make_optimizer(c.optimizer, model.parameters(), c.lr, momentum=c.momentum)
-        schedules = {"cosine": [LearningRate(cosine())], "steps": [LearningRate(steps(20_000))]}
-        updater = Updater(batches, model, optimizer, loss, autocast=run.autocast)
-        run.train(stage, updater, stop, schedules.get(c.schedule, []))
+        run.learn(
+            stage, loss, model, data,
+            replace(c, epochs=epochs, least_steps=-(-c.least_steps // part)),
+            usual=USUAL_EPOCHS // part,
+            most=affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2) // part,
+            length=(run.scaled(iterations), "iteration") if iterations else None,
+        )  # fmt: skip
 
     @torch.no_grad()
     def _scale_weights(self, i: int, data: Data) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -19,13 +19,12 @@ from ...core import (
     Run,
     Size,
     Standardise,
+    Training,
     evaluating,
     setting,
 )
 from ...core.contract.registry import installed
-from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
-from ...core.engine.extensions import LearningRate, cosine
-from ...core.toolbox.length import affordable_steps
+from ...core.engine import Batch, OptimizerName, report
 from ..views import random_view
 from .loss import nt_xent
 
@@ -37,7 +36,7 @@ SMALL: Mapping[str, Any] = {
 
 
 @dataclass(frozen=True)
-class SimCLRConfig:
+class SimCLRConfig(Training):
     backbone: str = setting("resnet", "encoder of images whose output is the code", component="encoder")
     backbone_settings: Mapping[str, Any] = setting(
         {}, "settings of the backbone's network; those of its own training have no effect"
@@ -67,13 +66,11 @@ class SimCLRConfig:
     least_steps: int = setting(800, "fewest steps, if epochs is none", low=1)
     batch_size: int = setting(256, "most samples in a batch, two views of each", low=2)
     optimizer: OptimizerName = setting("adamw", "optimiser")
-    lr: float = setting(1e-3, "highest learning rate, cosine to 0", low=0)
-    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
     weight_decay: float = setting(1e-4, "weight decay", low=0)
     decoder_epochs: int = setting(
         0, "then epochs in which the backbone's decoder learns to invert the codes, for idec; 0: none", low=0
     )
-    decoder_lr: float = setting(1e-3, "highest learning rate of the decoder's Adam, cosine to 0", low=0)
+    decoder_lr: float = setting(1e-3, "highest learning rate of the decoder's Adam", low=0)
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         # digits and letters: what they show depends on the side and on where strokes are, not on colour
@@ -195,19 +192,12 @@ class SimCLR(Encoder):
             "the views of encoder 'simclr' are of images with values from 0 to 1; bring them there, or save "
             "them as bytes."
         )
-        optimizer = make_optimizer(
-            c.optimizer, self.parameters(), c.lr, momentum=c.momentum, weight_decay=c.weight_decay
-        )
-        # even: a last batch of few views would have few negatives and poor statistics
-        batches = run.batches(data, c.batch_size, "contrast", even=True)
-        updater = Updater(batches, self, optimizer, self.loss, autocast=run.autocast)
-        affordable = affordable_steps(self, data.slice(0, 2), batches.size, passes=2)
-        length = run.length(c.epochs, batches, usual=100, least=c.least_steps, most=affordable)
         if c.standardise:
             self.inputs.fit(data)
-        self.train()
+        # even: a last batch of few views would have few negatives and poor statistics
+        batches = run.batches(data, c.batch_size, "contrast", even=True)
         called = {"accuracy": "views that find their other"}
-        run.train("contrast", updater, length, [LearningRate(cosine())], called=called)
+        run.learn("contrast", self.loss, self, batches, c, usual=100, passes=2, called=called)
         if c.decoder_epochs:
             self._fit_decoder(data, run)
         return self
@@ -221,11 +211,9 @@ class SimCLR(Encoder):
                 z = self(batch.x)
             return F.mse_loss(self.decode(z).float(), batch.x)
 
-        updater = Updater(
-            run.batches(data, c.batch_size, "decoder", even=True), self,
-            make_optimizer("adam", self.backbone.parameters(), c.decoder_lr), loss, autocast=run.autocast,
-        )  # fmt: skip
-        run.train("decoder", updater, (run.scaled(c.decoder_epochs), "epoch"), [LearningRate(cosine())])
+        batches = run.batches(data, c.batch_size, "decoder", even=True)
+        own = replace(c, epochs=c.decoder_epochs, optimizer="adam", lr=c.decoder_lr, weight_decay=0.0)
+        run.learn("decoder", loss, self, batches, own)
 
     def loss(self, batch: Batch) -> Tensor:
         """NT-Xent of two views of each sample, all through the network at once."""

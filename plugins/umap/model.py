@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Literal, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidSetting, Run, Size, Standardise, embed, setting
+from ...core import Data, Encoder, InvalidSetting, Optimization, Run, Size, Standardise, embed, setting
 from ...core.contract.registry import installed
-from ...core.engine import Batch, OptimizerName, Updater, make_optimizer, report
-from ...core.engine.extensions import LearningRate, cosine
+from ...core.engine import Batch, report
+from ...core.engine.trigger import When
 from ...core.toolbox.length import affordable_steps
 from .edge import EdgeBatch, EdgeBatches
 from .graph import Graph, fuzzy_graph
@@ -25,7 +25,7 @@ USUAL, LEAST, MOST = 12, 2000, 10_000  # draws an edge, steps: trustworthiness o
 
 
 @dataclass(frozen=True)
-class UMAPConfig:
+class UMAPConfig(Optimization):
     n_neighbours: int = setting(15, "nearest samples that a sample should stay near to", low=1)
     min_dist: float = setting(
         0.0, "distance below which codes are near enough; 0 packs groups tightly, for clustering", low=0
@@ -50,11 +50,7 @@ class UMAPConfig:
         low=0,
     )
     negatives: int = setting(5, "others that a sample is kept apart from, for each pair", low=1)
-    optimizer: OptimizerName = setting("adam", "optimiser")
-    lr: float = setting(3e-3, "highest learning rate", low=0)
-    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
-    momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
-    weight_decay: float = setting(0.0, "weight decay", low=0)
+    lr: float = setting(3e-3, "learning rate, the highest where it follows a schedule", low=0)
     code_scale: float | None = setting(
         5.0, "root of the codes' total variance after training; none: as trained", low=0
     )
@@ -125,22 +121,17 @@ class UMAP(Encoder):
         self.code_scale.fill_(1)
         batches = EdgeBatches(
             data, c.batch_edges, run.seed_for("embed/batches"),
-            n_edges=len(data) * c.n_neighbours // 2, graph=lambda: self._graph(data, run),
+            n_edges=len(data) * c.n_neighbours // 2,
+            graph=lambda: Graph(**run.once("graph", lambda: asdict(self._graph(data, run)))),
         )  # fmt: skip
-        optimizer = make_optimizer(
-            c.optimizer, self.parameters(), c.lr, momentum=c.momentum, weight_decay=c.weight_decay
-        )
-        self.train()
         most = min(MOST, affordable_steps(self, data.slice(0, 2), 2 * c.batch_edges))
-        run.train(
-            "embed",
-            Updater(batches, self, optimizer, self.loss, autocast=run.autocast),
-            (run.scaled(c.steps), "iteration")
-            if c.steps is not None
-            else run.length(None, batches, usual=USUAL, least=LEAST, most=most),
-            [LearningRate(cosine())] if c.schedule == "cosine" else [],
-            called={"pull": "neighbours apart", "push": "others near"},
-        )
+        length: When
+        if c.steps is not None:
+            length = (run.scaled(c.steps), "iteration")
+        else:
+            length = run.length(None, batches, usual=USUAL, least=LEAST, most=most)
+        called = {"pull": "neighbours apart", "push": "others near"}
+        run.learn("embed", self.loss, self, batches, c, length=length, called=called)
         if c.code_scale is not None:
             z = embed(self, data, autocast=run.autocast)
             self.code_scale.copy_(c.code_scale / z.var(0, correction=0).sum().sqrt().clamp_min(1e-6))

@@ -11,10 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidSetting, Run, Size, Standardise, setting
-from ...core.engine import Batch, Updater, make_optimizer, report
-from ...core.engine.extensions import BestSnapshot, Extension, LearningRate, cosine
-from ...core.toolbox.length import affordable_steps
+from ...core import Data, Encoder, InvalidSetting, Run, Size, Standardise, Training, setting
+from ...core.engine import Batch, Trainer, report
+from ...core.engine.extensions import EDITOR, BestSnapshot, Extension
 from ..views import random_affine
 
 LOG_VARIANCE = (-14.0, 7.0)  # of the posterior: keeps strange samples' scores finite
@@ -25,7 +24,7 @@ LOG_2PI = math.log(2 * math.pi)
 
 
 @dataclass(frozen=True)
-class VAEConfig:
+class VAEConfig(Training):
     filters: tuple[int, ...] = setting(
         (16, 32), "images: widths of the 3x3 convolutions, each halving the sides; empty: none", low=1
     )
@@ -56,9 +55,6 @@ class VAEConfig:
     epochs: int | None = setting(None, "epochs; none: 20, at least least_steps, at most some minutes", low=1)
     least_steps: int = setting(1000, "fewest steps, if epochs is none", low=1)
     batch_size: int = setting(128, "samples in a batch", low=1)
-    optimizer: Literal["adam", "adamw"] = setting("adam", "optimiser")
-    lr: float = setting(1e-3, "learning rate", low=0)
-    schedule: Literal["cosine", "constant"] = setting("cosine", "learning rate: cosine to 0, or constant")
     keep_best: bool = setting(True, "end with the weights of the epoch whose training loss was least")
 
 
@@ -221,20 +217,14 @@ class VAE(Encoder):
         self.inputs.fit(data)
         if self.likelihood == "mse":
             self.variance.fill_(c.variance or float(self.inputs.deviation.square().mean()))
-        optimizer = make_optimizer(c.optimizer, self.parameters(), c.lr)
-        batches = run.batches(data, c.batch_size, "reconstruct")
-        most = affordable_steps(self, data.slice(0, 2), c.batch_size, passes=2)
-        length = run.length(c.epochs, batches, usual=20, least=c.least_steps, most=most)
-        rising = c.warmup * length[0] * len(batches)  # iterations
-
-        def loss(batch: Batch) -> Tensor:
-            return self.loss(batch, min(1.0, updater.iteration / rising) if rising else 1.0)
-
-        extensions: list[Extension] = [LearningRate(cosine())] if c.schedule == "cosine" else []
+        warmup = WarmUp(c.warmup)
+        extensions: list[Extension] = [warmup] if c.warmup else []
         if c.keep_best:  # a loss whose weight still rises is no measure
-            extensions.append(BestSnapshot("bound" if rising else "loss", restore=True))
-        updater = Updater(batches, self, optimizer, loss, autocast=run.autocast)
-        run.train("reconstruct", updater, length, extensions, falling=not rising)
+            extensions.append(BestSnapshot("bound" if c.warmup else "loss", restore=True))
+        run.learn(
+            "reconstruct", lambda batch: self.loss(batch, warmup.share), self, data, c, usual=20, passes=2,
+            extensions=extensions, falling=not c.warmup,
+        )  # fmt: skip
         return self
 
     def loss(self, batch: Batch, share: float = 1.0) -> Tensor:
@@ -250,3 +240,20 @@ class VAE(Encoder):
         if self.config.warmup:
             report({"bound": reconstruction + self.config.beta * kl})
         return reconstruction + share * self.config.beta * kl
+
+
+class WarmUp(Extension):
+    """Lets ``share`` rise evenly from 0 to 1 over the first ``part`` of a training."""
+
+    priority = EDITOR
+
+    def __init__(self, part: float) -> None:
+        self.part, self.share = part, 1.0
+
+    def initialize(self, trainer: Trainer) -> None:
+        self(trainer)
+
+    def __call__(self, trainer: Trainer) -> None:
+        total, epoch = trainer.total_iterations, trainer.updater.epoch_length
+        assert total is not None, "run.learn gives a length"
+        self.share = min(1.0, trainer.iteration / (self.part * (total // epoch) * epoch))
