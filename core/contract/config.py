@@ -273,6 +273,14 @@ def to_dict(config: Any) -> dict[str, Any]:
     return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
 
 
+def defaults(config: type[Any]) -> dict[str, Any]:
+    """What ``to_dict`` says of a ``Config`` that nobody has set; empty where a field has no default."""
+    try:
+        return to_dict(config())
+    except TypeError:
+        return {}
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {key: _plain(inner) for key, inner in value.items()}

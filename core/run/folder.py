@@ -17,8 +17,10 @@ LOCK = ".lock"
 IDENTITY = ("request", "data")  # what makes two runs the same, evaluators apart
 
 
-def prepare(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict[str, Any] | None:
-    """Make ``folder`` ready for the run that ``record`` describes.
+def prepare(
+    folder: Path, record: Mapping[str, Any], *, overwrite: bool, defaults: Mapping[str, Any] | None = None
+) -> dict[str, Any] | None:
+    """Make ``folder`` ready for the run that ``record`` describes; defaults: see ``differences``.
 
     Returns the earlier record where the same run stands there already, finished or not; else writes
     ``record`` and returns None. ``overwrite`` removes an earlier run first.
@@ -33,7 +35,7 @@ def prepare(folder: Path, record: Mapping[str, Any], *, overwrite: bool) -> dict
             _remove(folder)
             earlier = None
         if earlier is not None:
-            different = differences(earlier, record)
+            different = differences(earlier, record, defaults or {})
             if different:
                 raise OccupiedFolder(
                     f"'{folder}' holds another run: {different}. "
@@ -116,18 +118,21 @@ def _remove(folder: Path) -> None:
             path.unlink()
 
 
-def differences(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+def differences(
+    earlier: Mapping[str, Any], now: Mapping[str, Any], defaults: Mapping[str, Any] | None = None
+) -> str:
     """What makes two records different runs, at most four things; empty for the same run.
 
-    Evaluators are no part of a run: they are functions of what it came to.
+    defaults: of the same form; what a setting counts as that an older version did not know. Evaluators are
+    no part of a run: they are functions of what it came to.
     """
     before, after = ({k: record[k] for k in IDENTITY} for record in (earlier, now))
     flat_before, flat_after = dict(_flatten(before)), dict(_flatten(after))
     for flat in (flat_before, flat_after):
         flat.pop("request.evaluators", None)
-    found = []
+    found, usual = [], dict(_flatten(defaults or {}))
     for key in sorted({*flat_before, *flat_after}):
-        there, asked = flat_before.get(key, "nothing"), flat_after.get(key, "nothing")
+        there, asked = flat_before.get(key, usual.get(key, "nothing")), flat_after.get(key, "nothing")
         if there != asked:
             name = key.replace(".settings.", ".").removeprefix("request.")
             found.append(f"{name} is {there} there and {asked} here")

@@ -34,7 +34,7 @@ from .opening import check_kept
 from .outcome import Outcome
 from .plan import AUTO_CLUSTERS, Chosen, Plan, Request, check_made, resolve
 from .reader import stem_of
-from .record import record_of
+from .record import defaults_of, record_of
 from .run import Notice, Run, gather_notices
 from .settle import settle
 from .spent import Spent
@@ -101,7 +101,7 @@ def run(
         encoder.check(_training(plan, data))
     _make_clusterer(plan, fewest, encoder).check(encoder, data.seal())
     with folders.locked(folder):
-        earlier = folders.prepare(folder, record, overwrite=overwrite)
+        earlier = folders.prepare(folder, record, overwrite=overwrite, defaults=defaults_of(plan))
         if earlier is not None and earlier.get("status") == "finished":
             summary, labels = None, np.empty(0)
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..contract import config as configs
 from ..data.data import Data
 from . import device as devices
 from .plan import COUNTER, Plan
@@ -67,6 +68,17 @@ def record_of(
 def _range(plan: Plan, asked: tuple[int, int]) -> str:
     name = "auto" if plan.counter == COUNTER else plan.counter
     return f"{name}:{asked[0]}-{asked[1]}"
+
+
+def defaults_of(plan: Plan) -> dict[str, Any]:
+    """The default settings of a plan's components, where ``record_of`` has their settings."""
+    parts = {"encoder": plan.encoder, "clusterer": plan.clusterer}
+    found: dict[str, Any] = {
+        "request": {part: {"settings": configs.defaults(c.cls.Config)} for part, c in parts.items()}
+    }
+    if plan.data is not None:
+        found["data"] = {"settings": configs.defaults(plan.data.cls.Config)}
+    return found
 
 
 def _test_record(test: Data) -> dict[str, Any]:

@@ -31,15 +31,13 @@ class Optimization:
     """
 
     optimizer: OptimizerName = setting("adam", "optimiser")
-    lr: float = setting(1e-3, "learning rate, the highest where it follows a schedule", low=0)
+    lr: float = setting(1e-3, "initial learning rate", low=0)
     schedule: ScheduleName = setting(
         "cosine", "learning rate: cosine to 0, a tenth every 20 000 iterations, or constant"
     )
     momentum: float = setting(0.9, "momentum of sgd", low=0, high=1)
     weight_decay: float = setting(0.0, "weight decay", low=0)
-    clip: float | None = setting(
-        None, "largest norm of a step's gradients, larger ones are scaled down to it; none: any", low=1e-6
-    )
+    clip: float | None = setting(None, "largest norm of all gradients in a step; none: any", low=1e-6)
 
 
 @dataclass(frozen=True)

@@ -127,6 +127,15 @@ class _Plans:
         encoders = {p.encoder.entry.component.name: p.encoder for p in self.plans.values()}
         return [name for name, encoder in encoders.items() if encoder.supervised]
 
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The default settings of the components, where the record has their settings."""
+        found: dict[str, Any] = {"encoder": {}, "clusterer": {}}
+        for plan in self.plans.values():
+            for kind, chosen in (("encoder", plan.encoder), ("clusterer", plan.clusterer)):
+                found[kind][chosen.entry.component.name] = configs.defaults(chosen.cls.Config)
+        return {"request": {"settings": found}}
+
 
 def _resolve(asked: Comparison, registry: Registry) -> _Plans:
     names = [*asked.encoders, *asked.clusterers, *asked.base.evaluators]
@@ -185,7 +194,9 @@ def _describe(asked: Comparison, found: _Plans, place: Place, registry: Registry
     }
 
 
-def _prepare(folder: Path, record: dict[str, Any], *, overwrite: bool) -> dict[str, Any]:
+def _prepare(
+    folder: Path, record: dict[str, Any], defaults: Mapping[str, Any], *, overwrite: bool
+) -> dict[str, Any]:
     """Make ``folder`` ready for the comparison; returns its record, the earlier one where it goes on.
 
     Raises OccupiedFolder where another comparison or anything else is there, naming the difference.
@@ -201,7 +212,8 @@ def _prepare(folder: Path, record: dict[str, Any], *, overwrite: bool) -> dict[s
     try:
         earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         names = folders.differences(_names(earlier), _names(record))  # other names have other settings
-        different = names or folders.differences(_without_evaluators(earlier), _without_evaluators(record))
+        records = _without_evaluators(earlier), _without_evaluators(record)
+        different = names or folders.differences(*records, defaults)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise OccupiedFolder(f"'{path}' is not the record of a comparison; choose another --out.") from error
     if overwrite:
@@ -283,7 +295,7 @@ def compare(
 
     with folders.locked(folder):
         try:
-            record = _prepare(folder, record, overwrite=overwrite)
+            record = _prepare(folder, record, found.defaults, overwrite=overwrite)
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
         for pair, reason in found.impossible.items():

@@ -66,7 +66,7 @@ class DeepClusterConfig(Training):
     least_steps: int = setting(450, "fewest steps of a round, if epochs is none", low=1)
     batch_size: int = setting(128, "samples in a batch", low=1)
     optimizer: OptimizerName = setting("adam", "optimiser of encoder and head")
-    lr: float = setting(3e-3, "learning rate, in a round the highest where it follows a schedule", low=0)
+    lr: float = setting(3e-3, "initial learning rate of a round", low=0)
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "fast": {},

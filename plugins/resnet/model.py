@@ -41,10 +41,7 @@ class ResNetConfig(ClassifierConfig):
     batch_size: int = setting(128, "samples in a batch", low=2)
     optimizer: Literal["sgd", "adamw"] = setting("sgd", "SGD with Nesterov's momentum, or AdamW")
     lr: float | None = setting(  # type: ignore[assignment]  # none follows the batch
-        None,
-        "learning rate, the highest where it follows a schedule; none: 0.1 for each 256 of a batch, 0.001 "
-        "for adamw",
-        low=0,
+        None, "initial learning rate; none: 0.1 for each 256 of a batch, 0.001 for adamw", low=0
     )
     weight_decay: float = setting(5e-4, "weight decay of the convolutions and the head", low=0)
 

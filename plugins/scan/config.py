@@ -56,7 +56,7 @@ class SCANConfig(Training):
     least_steps: int = setting(800, "fewest steps of scan, if epochs is none", low=1)
     batch_size: int = setting(128, "samples in a batch", low=2)
     optimizer: OptimizerName = setting("adam", "optimiser of both stages")
-    lr: float = setting(3e-3, "learning rate", low=0)
+    lr: float = setting(3e-3, "initial learning rate", low=0)
     schedule: ScheduleName = setting(
         "constant", "learning rate of both stages: cosine to 0, a tenth every 20 000 iterations, or constant"
     )
@@ -69,7 +69,7 @@ class SCANConfig(Training):
     )
     threshold: float = setting(0.9, "confidence from which on a sample is learned from", low=0, high=1)
     label_batch_size: int = setting(1000, "samples in a batch of self-labelling", low=2)
-    label_lr: float = setting(1e-4, "learning rate of self-labelling", low=0)
+    label_lr: float = setting(1e-4, "initial learning rate of self-labelling", low=0)
     average: float = setting(
         0.0, "self-labelling ends with a moving average of the weights of this decay; 0: none", low=0, high=1
     )

@@ -70,7 +70,7 @@ class SimCLRConfig(Training):
     decoder_epochs: int = setting(
         0, "then epochs in which the backbone's decoder learns to invert the codes, for idec; 0: none", low=0
     )
-    decoder_lr: float = setting(1e-3, "highest learning rate of the decoder's Adam", low=0)
+    decoder_lr: float = setting(1e-3, "initial learning rate of the decoder's Adam", low=0)
 
     PRESETS: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         # digits and letters: what they show depends on the side and on where strokes are, not on colour

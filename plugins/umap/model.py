@@ -50,7 +50,7 @@ class UMAPConfig(Optimization):
         low=0,
     )
     negatives: int = setting(5, "others that a sample is kept apart from, for each pair", low=1)
-    lr: float = setting(3e-3, "learning rate, the highest where it follows a schedule", low=0)
+    lr: float = setting(3e-3, "initial learning rate", low=0)
     code_scale: float | None = setting(
         5.0, "root of the codes' total variance after training; none: as trained", low=0
     )
