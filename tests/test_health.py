@@ -15,7 +15,8 @@ from deepclust.core.engine import Batches, Trainer, Updater
 from deepclust.core.engine.extensions import Log
 from deepclust.core.run.pipeline import run
 from deepclust.core.run.plan import request_from
-from deepclust.core.toolbox.health import Monitor, measure, moved
+from deepclust.core.toolbox.health import measure
+from deepclust.plugins.refinement.monitor import Monitor, moved
 from made_training import log_of
 
 

@@ -20,9 +20,9 @@ from deepclust.core.errors import BrokenPlugin, TrainingFailed
 from deepclust.core.run.boundary import other_labels
 from deepclust.core.run.checkup import look_at_clusters
 from deepclust.core.run.run import Run, read_notices
-from deepclust.core.toolbox.baseline import Given
 from deepclust.core.toolbox.inference import assign
 from deepclust.plugins.clustering.metric import accuracy
+from deepclust.plugins.refinement.baseline import Given
 from made_command import deepclust
 
 HOOK = """

@@ -123,7 +123,7 @@ def test_each_shipped_recipe_says_what_it_is_and_can_be_run(entry):
     assert plan.request.encoder in entry.recipe.name or plan.request.data in entry.recipe.name
     shape = (3, 32, 32) if plan.request.data == "cifar10" else (1, 28, 28)
     encoder = plan.encoder.cls(plan.encoder.config, shape)
-    clusterer = plan.clusterer.cls(plan.clusterer.config, 10)
+    clusterer = plan.clusterer.cls(plan.clusterer.config, 10, encoder.latent_dim)
     clusterer.check(encoder, Data(torch.zeros(1, *shape), "one image"))  # raises where the two do not fit
 
 

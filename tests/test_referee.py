@@ -12,10 +12,10 @@ from deepclust.core import Data, Encoder, assign, embed
 from deepclust.core.contract.config import build
 from deepclust.core.contract.registry import installed
 from deepclust.core.engine import Batches, Trainer, Updater, checkpoint
-from deepclust.core.toolbox import referee as referees
-from deepclust.core.toolbox.baseline import baseline_of
-from deepclust.core.toolbox.guard import Guard, check_start
-from deepclust.core.toolbox.referee import Referee, lost_clusters
+from deepclust.plugins.refinement import referee as referees
+from deepclust.plugins.refinement.baseline import baseline_of
+from deepclust.plugins.refinement.guard import Guard, check_start
+from deepclust.plugins.refinement.referee import Referee, lost_clusters
 from made_training import log_of, quiet
 
 
@@ -298,7 +298,7 @@ def test_of_restarts_nearly_as_good_the_one_that_parts_no_neighbours_counts(tmp_
     data = Data(torch.from_numpy(np.concatenate(clouds).astype(np.float32)), "clouds")
     encoder, found = nn.Identity(), {}
     for nearly in (1.0, 1.2):
-        monkeypatch.setattr("deepclust.core.toolbox.baseline.NEARLY", nearly)
+        monkeypatch.setattr("deepclust.plugins.refinement.baseline.NEARLY", nearly)
         run, referee = quiet(tmp_path / str(nearly)), Referee(encoder, data)
         found[nearly] = baseline_of(encoder, data, 3, run, referee)
     assert found[1.0].spread < found[1.2].spread < 1.2 * found[1.0].spread
@@ -333,7 +333,7 @@ def refined(folder, name, data, n_clusters=3, **settings):
 @pytest.mark.parametrize("name", COLLAPSES)
 def test_a_collapse_is_taken_back_and_said(tmp_path, name):
     data, _ = groups(spread=1.5 if name == "deepcluster" else 1.0)
-    kmeans, run = installed().make("clusterer", "kmeans", 3, settings={}), quiet(tmp_path / "alone")
+    kmeans, run = installed().make("clusterer", "kmeans", 3, 4, settings={}), quiet(tmp_path / "alone")
     kmeans.fit(small(), data, run.child("init"))
     expected = kmeans.predict(embed(small(), data)).numpy()
     encoder, clusterer, notices = refined(tmp_path, name, data, **COLLAPSES[name])
@@ -386,7 +386,7 @@ def test_vanished_clusters_are_no_convergence(tmp_path):
             return torch.eye(3)[torch.zeros(len(z), dtype=torch.int64)] if self.vanished else q
 
     data, _ = groups()
-    Vanishing(build(cls.Config, {"batch_size": 32}, "clusterer"), 3).fit(small(), data, quiet(tmp_path))
+    Vanishing(build(cls.Config, {"batch_size": 32}, "clusterer"), 3, 4).fit(small(), data, quiet(tmp_path))
     state = checkpoint.load(tmp_path / "refine" / "snapshot.pt")
     assert state["stop_reason"] == "clusters were lost or neighbours parted"
     assert "lost 2 of 3 clusters" in (tmp_path / "notices.json").read_text()

@@ -252,7 +252,7 @@ def test_clusterers_refine_it(tmp_path):
     model = fit(make(), data, tmp_path)
     before = model.backbone.conv1.weight.clone()
     run = Run(tmp_path, quiet=True, epochs_scale=0.05)
-    clusterer = installed().make("clusterer", "dec", 3, settings={})
+    clusterer = installed().make("clusterer", "dec", 3, model.latent_dim, settings={})
     clusterer.fit(model, data, run)
     assert not torch.equal(model.backbone.conv1.weight, before)
 

@@ -18,11 +18,10 @@ from torch.optim import Optimizer
 
 from ..contract.registry import Registry, installed
 from ..engine import Batch, Batches, Trainer, Updater, checkpoint
-from ..engine.extensions import ConsoleProgress, Log, Snapshot
+from ..engine.extensions import ConsoleProgress, Extension, Log, Snapshot
 from ..engine.trigger import When
 from ..engine.updater import Samples
 from ..files import write_json
-from ..toolbox.guard import Guard
 from ..toolbox.length import batch_size, whole_epochs
 from ..toolbox.timetable import AIM, LONGEST, Timetable
 from ..words import counted
@@ -244,7 +243,7 @@ class Run:
     ) -> Trainer:
         """Train a stage to its stop, from its snapshot where there is one; then look whether it is well.
 
-        Where a Guard among the extensions takes it back, the models are as they were at their best.
+        Where an extension takes it back, as it is settled, the models are as they were before.
 
         stage: the name of its folder. extensions: beyond log, progress and snapshot, which every
         stage has; each with its own trigger. falling: whether the loss is of one target all along, so that
@@ -268,7 +267,7 @@ class Run:
                 self.notice(f"{name} went on without the extension {gone}, which is not there any more.")
             trainer.run()
         stages.keep(trainer)
-        taken_back = [e.settle(trainer) for e in extensions if isinstance(e, Guard)]
+        taken_back = [e.settle(trainer) for e in extensions if isinstance(e, Extension)]
         if not any(taken_back):  # else what was trained is gone
             self.say(self._look(trainer, falling))
         return trainer

@@ -26,10 +26,10 @@ from ...core import (
 from ...core.engine import Batch, OptimizerName, Trainer, report
 from ...core.engine.extensions import WRITER, Extension
 from ...core.engine.trigger import Unit
-from ...core.toolbox.guard import Guard, Worse, check_start
-from ...core.toolbox.health import Monitor
 from ...core.toolbox.length import BACKWARD
-from ...core.toolbox.referee import Referee
+from ..refinement.guard import Guard, Worse, check_start
+from ..refinement.monitor import Monitor
+from ..refinement.referee import Referee
 from .kl import kl_loss, soft_assignment, target_distribution
 from .stop import LabelChange
 

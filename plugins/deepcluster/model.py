@@ -27,11 +27,11 @@ from ...core import (
 from ...core.engine import Batch, Batches, OptimizerName, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import Extension
-from ...core.toolbox.baseline import Baseline, baseline_of
-from ...core.toolbox.guard import Guard, Start, Weights, Worse, check_start
-from ...core.toolbox.health import Monitor
 from ...core.toolbox.length import affordable_steps
-from ...core.toolbox.referee import Referee
+from ..refinement.baseline import Baseline, baseline_of
+from ..refinement.guard import Guard, Start, Weights, Worse, check_start
+from ..refinement.monitor import Monitor
+from ..refinement.referee import Referee
 from ..views import random_view
 from .sampling import UniformBatches
 from .teacher import Lesson, teach, whiten

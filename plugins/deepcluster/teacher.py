@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...core import Data, Run
-from ...core.toolbox.baseline import Given
+from ..refinement.baseline import Given
 
 
 class Lesson(NamedTuple):

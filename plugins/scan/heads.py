@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ...core import Clusterer
-from ...core.toolbox.baseline import Baseline
+from ..refinement.baseline import Baseline
 from .config import SCANConfig
 
 

@@ -12,9 +12,9 @@ from ...core import Data, Encoder, Run, assign, embed, evaluating
 from ...core.contract.assignment import Assignment
 from ...core.engine import Batch, report
 from ...core.engine.extensions import Average, Extension
-from ...core.toolbox.guard import Guard
-from ...core.toolbox.health import Monitor
-from ...core.toolbox.referee import Referee
+from ..refinement.guard import Guard
+from ..refinement.monitor import Monitor
+from ..refinement.referee import Referee
 from .heads import Heads
 from .loss import balanced_cross_entropy
 from .sample import View

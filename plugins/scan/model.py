@@ -13,11 +13,11 @@ from ...core import Data, Encoder, Run, embed
 from ...core.engine import Batch, checkpoint, report
 from ...core.engine.checkpoint import seed_everything
 from ...core.engine.extensions import BestSnapshot
-from ...core.toolbox.baseline import Baseline, Given, baseline_of
-from ...core.toolbox.guard import Guard, Start, Worse, check_start
-from ...core.toolbox.health import Monitor
 from ...core.toolbox.length import affordable_steps
-from ...core.toolbox.referee import Referee
+from ..refinement.baseline import Baseline, Given, baseline_of
+from ..refinement.guard import Guard, Start, Worse, check_start
+from ..refinement.monitor import Monitor
+from ..refinement.referee import Referee
 from .choice import HeldOut
 from .heads import Heads
 from .label import label_again

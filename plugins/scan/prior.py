@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 
 from ...core import Run
-from ...core.toolbox.baseline import Baseline
+from ..refinement.baseline import Baseline
 
 PriorName = Literal["auto", "uniform", "estimated"]
 FAR = 0.9  # of the clusters: where fewer even ones would be as uneven, the sizes are far from even

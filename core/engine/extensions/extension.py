@@ -42,6 +42,11 @@ class Extension:
     def close(self, trainer: Trainer) -> None:
         """Called in any case, also after an error."""
 
+    def settle(self, trainer: Trainer) -> object:
+        """Called when the training is over, also of a resumed run that finds it finished; true where it has
+        taken back what was trained."""
+        return None
+
     def state_dict(self) -> dict[str, Any]:
         """What a resumption needs: tensors and plain values."""
         return {}

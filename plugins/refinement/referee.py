@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..contract.interfaces import Encoder
-from ..data.data import Data
-from .inference import evaluating
-from .neighbour import nearest
-from .timetable import bounded
+from ...core.contract.interfaces import Encoder
+from ...core.data.data import Data
+from ...core.toolbox.inference import evaluating
+from ...core.toolbox.neighbour import nearest
+from ...core.toolbox.timetable import bounded
 
 Autocast = Callable[[], AbstractContextManager[Any]]
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from ..contract.interfaces import Encoder
-from ..data.data import Data, Size
-from .inference import embed
+from ...core.contract.interfaces import Encoder
+from ...core.data.data import Data, Size
+from ...core.toolbox.inference import embed
 from .referee import Referee
 
 if TYPE_CHECKING:
-    from ..run.run import Run
+    from ...core.run.run import Run
 
 RESTARTS = 20
 NEARLY = 1.2  # times the least inertia

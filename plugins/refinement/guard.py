@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..contract.interfaces import Clusterer, Encoder
-from ..data.data import Data
-from ..engine import Trainer, checkpoint, report
-from ..engine.extensions import WRITER, Extension
-from ..engine.trigger import When
-from .health import moved
-from .inference import evaluating
+from ...core.contract.interfaces import Clusterer, Encoder
+from ...core.data.data import Data
+from ...core.engine import Trainer, checkpoint, report
+from ...core.engine.extensions import WRITER, Extension
+from ...core.engine.trigger import When
+from ...core.toolbox.inference import evaluating
+from .monitor import moved
 from .referee import Agreement, Referee, embed_at, lost_clusters
 
 if TYPE_CHECKING:
-    from ..run.run import Run
+    from ...core.run.run import Run
 
 KEPT = "kept.pt"  # the file in a stage's folder with the best state so far
 FALL = 0.05  # of the agreement, in both spaces, that counts as worse at the end
