@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         Views,
         has_ability,
     )
+    from .contract.part import Part, part
     from .data.data import Data, Size, Truth, arrange, kept_type, tensor_over, truth_of
     from .data.mapped import Mapped
     from .data.preparation import Preparation
@@ -81,6 +82,8 @@ _WHERE = {
     "HasCenters": "contract.interfaces",
     "HasNeighbours": "contract.interfaces",
     "Mapped": "data.mapped",
+    "Part": "contract.part",
+    "part": "contract.part",
     "Place": "contract.interfaces",
     "Preparation": "data.preparation",
     "Recipe": "contract.component",
@@ -115,6 +118,7 @@ __all__ = [
     "InvalidData",
     "InvalidSetting",
     "Mapped",
+    "Part",
     "Place",
     "Preparation",
     "Recipe",
@@ -133,6 +137,7 @@ __all__ = [
     "has_ability",
     "hookimpl",
     "kept_type",
+    "part",
     "progress",
     "setting",
     "tensor_over",

@@ -105,7 +105,9 @@ def run(
         encoder.check(_training(plan, data))
     _make_clusterer(plan, fewest, encoder).check(encoder, data.seal())
     with folders.locked(folder):
-        earlier = folders.prepare(folder, record, overwrite=overwrite)
+        earlier = folders.prepare(
+            folder, record, overwrite=overwrite, renew=lambda earlier: plan.renew(earlier, registry)
+        )
         if earlier is not None and earlier.get("status") == "finished":
             summary, labels = None, np.empty(0)
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again
