@@ -27,6 +27,7 @@ from quality import machine, save
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
+from deepclust.core.run import scores as scored
 from deepclust.plugins.clustering.metric import accuracy
 from made_sets import MadeSet, Sources, all_sets
 
@@ -61,19 +62,20 @@ def run_default(made: MadeSet, out: Path, seed: int, deadline: float) -> dict[st
     seconds = round(time.perf_counter() - start, 1)
     if not (out / "scores.json").exists():
         return {"exit code": code, "seconds": seconds, "accuracy": 0.0, "notices": [], "lost": None}
-    scores = json.loads((out / "scores.json").read_text())
+    summary = scored.read(out / scored.SCORES)
     record = json.loads((out / "run.json").read_text())
-    sizes = scores["clustering"]["cluster_sizes"]
+    scores = summary["evaluators"]["clustering"]
+    sizes = scores["cluster_sizes"]
     return {
         "exit code": code,
         "pair": "{} + {}".format(*(record["request"][p]["name"] for p in ("encoder", "clusterer"))),
-        "accuracy": round(scores["clustering"]["accuracy"], 4),
+        "accuracy": round(scores["accuracy"], 4),
         "seconds": seconds,
-        "resumed": scores["resumed"],
+        "resumed": summary["resumed"],
         "lost": sizes.count(0),
         "smallest": min(sizes),
-        "notices": scores["protocol"].get("notices", []),
-        "healthy": scores.get("health", {}).get("healthy"),
+        "notices": scored.notices(summary),
+        "healthy": summary.get("health", {}).get("healthy"),
     }
 
 

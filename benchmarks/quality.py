@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from deepclust import UnhealthyResult
+from deepclust.core.run import scores as scored
 
 SCORES = (
     "accuracy", "nmi", "ari", "purity", "mined_purity", "neighbour_purity", "silhouette",
@@ -78,7 +79,7 @@ def run_seed(args: argparse.Namespace, rest: list[str], seed: int, deadline: flo
 
 def collect(out: Path) -> dict[str, Any]:
     """What one finished run has to say."""
-    scores = json.loads((out / "scores.json").read_text())
+    summary = scored.read(out / scored.SCORES)
     record = json.loads((out / "run.json").read_text())
     stages = {}
     for log in sorted(out.glob("*/**/log.jsonl")):
@@ -90,21 +91,21 @@ def collect(out: Path) -> dict[str, Any]:
             "ms per step": round(1000 * last["seconds"] / last["iteration"], 3),
         }
     return {
-        "seed": scores["protocol"]["seed"],
-        **{name: scores["clustering"].get(name) for name in SCORES},
-        **{f"{part} {name}": value for part, name, value in others(scores)},
+        "seed": summary["protocol"]["seed"],
+        **{name: summary["evaluators"]["clustering"].get(name) for name in SCORES},
+        **{f"{part} {name}": value for part, name, value in others(summary)},
         "training seconds": round(sum(s["seconds"] for s in stages.values()), 2),
         **json.loads((out / "process.json").read_text()),
-        "resumed": scores["resumed"],
+        "resumed": summary["resumed"],
         "peak memory MiB": round(record["peak_memory_bytes"] / 2**20),
         "stages": stages,
     }
 
 
-def others(scores: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
+def others(summary: dict[str, Any]) -> Iterator[tuple[str, str, float]]:
     """The shares and losses that evaluators beside ``clustering`` gave: part, name, value."""
-    for part, values in scores.items():
-        if part not in ("protocol", "clustering", "seconds", "resumed"):
+    for part, values in scored.parts(summary):
+        if part != "clustering":
             yield from ((part, name, value) for name, value in values.items() if isinstance(value, float))
 
 
@@ -135,11 +136,11 @@ def main() -> None:
     if not runs:
         raise SystemExit("no run is finished yet; the same command goes on")
     record = json.loads((args.out / f"seed{runs[0]['seed']}" / "run.json").read_text())
-    scores = json.loads((args.out / f"seed{runs[0]['seed']}" / "scores.json").read_text())
+    protocol = scored.read(args.out / f"seed{runs[0]['seed']}" / scored.SCORES)["protocol"]
     kept = ("trained on", "scored on", "labels used in training")
     summary: dict[str, Any] = {
         "command": "python benchmarks/quality.py " + " ".join(sys.argv[1:]),
-        "protocol": {k: v for k, v in scores["protocol"].items() if k in kept},
+        "protocol": {k: v for k, v in protocol.items() if k in kept},
         "machine": {**before, **record["machine"], "runs at a time": args.jobs},
         "versions": record["versions"],
         "settings": record["request"],

@@ -11,30 +11,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .console import progress
+    from .contract.abilities import (
+        Augments,
+        Classifies,
+        Corrupts,
+        Decodes,
+        FindsAnomalies,
+        Generates,
+        HasCenters,
+        HasNeighbours,
+        Views,
+        has_ability,
+    )
     from .contract.assignment import NOISE, Assignment
     from .contract.component import Component, Recipe
     from .contract.config import setting
     from .contract.hooks import hookimpl
     from .contract.interfaces import (
-        Augments,
-        Classifies,
         Clusterer,
-        Corrupts,
         Count,
         Counter,
         Dataset,
-        Decodes,
         Encoder,
         Evaluator,
-        FindsAnomalies,
-        Generates,
-        HasCenters,
-        HasNeighbours,
         Place,
         Result,
         Score,
-        Views,
-        has_ability,
     )
     from .contract.part import Part, part
     from .data.data import Data, Size, Truth, arrange, kept_type, tensor_over, truth_of
@@ -62,25 +64,25 @@ _WHERE = {
     "DeepclustError": "errors",
     "InvalidData": "errors",
     "InvalidSetting": "errors",
-    "has_ability": "contract.interfaces",
+    "has_ability": "contract.abilities",
     "hookimpl": "contract.hooks",
     "assign": "toolbox.inference",
     "embed": "toolbox.inference",
     "evaluating": "toolbox.inference",
-    "Augments": "contract.interfaces",
-    "Classifies": "contract.interfaces",
+    "Augments": "contract.abilities",
+    "Classifies": "contract.abilities",
     "Clusterer": "contract.interfaces",
     "Dataset": "contract.interfaces",
-    "Decodes": "contract.interfaces",
+    "Decodes": "contract.abilities",
     "Encoder": "contract.interfaces",
     "Evaluator": "contract.interfaces",
-    "Corrupts": "contract.interfaces",
+    "Corrupts": "contract.abilities",
     "Count": "contract.interfaces",
     "Counter": "contract.interfaces",
-    "FindsAnomalies": "contract.interfaces",
-    "Generates": "contract.interfaces",
-    "HasCenters": "contract.interfaces",
-    "HasNeighbours": "contract.interfaces",
+    "FindsAnomalies": "contract.abilities",
+    "Generates": "contract.abilities",
+    "HasCenters": "contract.abilities",
+    "HasNeighbours": "contract.abilities",
     "Mapped": "data.mapped",
     "Part": "contract.part",
     "part": "contract.part",
@@ -92,7 +94,7 @@ _WHERE = {
     "Score": "contract.interfaces",
     "Run": "run.run",
     "Transductive": "toolbox.transductive",
-    "Views": "contract.interfaces",
+    "Views": "contract.abilities",
 }
 
 __all__ = [

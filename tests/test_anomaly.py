@@ -273,7 +273,7 @@ def test_a_run_finds_the_class_that_it_was_trained_without(tmp_path, monkeypatch
          "-s", "encoder.epochs=30", "-s", "encoder.batch_size=32", "--out", "run", "--device", "cpu"],
     )  # fmt: skip
     assert ran.exit_code == 0, ran.output
-    scores = json.loads(Path("run/scores.json").read_text())["anomaly"]
+    scores = json.loads(Path("run/scores.json").read_text())["evaluators"]["anomaly"]
     assert scores["auroc_encoder"] > 0.95
     assert scores["unseen_classes"] == "3"
     rows = table_of(tmp_path / "run")

@@ -21,6 +21,8 @@ def deepclust_evaluators():
     yield Component("given", "MODULE.model:Given", "gives NumPy's numbers")
     yield Component("leaving", "MODULE.model:Leaving", "ends the process")
     yield Component("silent", "MODULE.model:Silent", "gives nothing")
+    yield Component("reading", "MODULE.model:Reading", "reads what is not there")
+    yield Component("full", "MODULE.model:Full", "writes to a full disk")
     yield Component("odd", "MODULE.model:Odd", "gives what no score is")
 """
 MODEL = """
@@ -54,6 +56,16 @@ class Leaving(Evaluator):
     def evaluate(self, result):
         raise SystemExit(3)
 
+class Reading(Evaluator):
+    Config = Settings
+    def evaluate(self, result):
+        return {"lines": len(open("/nowhere/at/all.txt").readlines())}
+
+class Full(Evaluator):
+    Config = Settings
+    def evaluate(self, result):
+        raise OSError(28, "No space left on device")
+
 class Silent(Evaluator):
     Config = Settings
     def evaluate(self, result):
@@ -71,20 +83,26 @@ def strange(install):
     install("deepclust-strange", HOOK, model=MODEL)
 
 
-def run(path, *evaluators):
+def run(path, *evaluators, code=0):
     np.save(path / "x.npy", np.random.default_rng(0).normal(size=(60, 4)) + 9 * (np.arange(60) % 3)[:, None])
     named = [word for name in evaluators for word in ("--evaluator", name)]
     done = deepclust(
         "run", "--data", path / "x.npy", "--encoder", "sdae", "--clusterer", "kmeans", "--clusters", "3",
         "--epochs-scale", "0.02", "-s", "encoder.hidden=8", "--out", path / "run", *named,
+        code=code,
     )  # fmt: skip
+    if code:
+        return done.output, {}, {}
     summary = json.loads((path / "run/scores.json").read_text())
     return done.output, summary["evaluators"], summary["protocol"]
 
 
 def test_an_evaluator_that_fails_is_named_and_leaves_all_else(tmp_path, strange):
-    said, scores, protocol = run(tmp_path, "broken", "odd", "leaving", "silent", "clustering", "report")
+    said, scores, protocol = run(
+        tmp_path, "broken", "odd", "leaving", "reading", "silent", "clustering", "report"
+    )
     assert scores["leaving"] == {"failed": "SystemExit: 3"}
+    assert scores["reading"]["failed"].startswith("FileNotFoundError: [Errno 2]")
     assert scores["silent"] == {"failed": "TypeError: evaluate() gives scores by name, not NoneType"}
     assert scores["broken"] == {"failed": "ValueError: the moon is full."}
     assert scores["odd"] == {
@@ -95,6 +113,12 @@ def test_an_evaluator_that_fails_is_named_and_leaves_all_else(tmp_path, strange)
     assert "the evaluator 'broken' failed" in " ".join(protocol["notices"])
     assert "the moon is full" in (tmp_path / "run/report.html").read_text()
     assert json.loads((tmp_path / "run/run.json").read_text())["status"] == "finished"
+
+
+def test_a_full_disk_is_no_failure_of_an_evaluator(tmp_path, strange):
+    said, *_ = run(tmp_path, "full", code=2)
+    assert "cannot write to" in said
+    assert "No space left on device" in said
 
 
 def test_numpys_numbers_are_scores(tmp_path, strange):

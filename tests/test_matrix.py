@@ -11,6 +11,7 @@ from deepclust.core.contract.registry import installed
 from deepclust.core.errors import ImpossiblePair
 from deepclust.core.run.pipeline import run
 from deepclust.core.run.plan import request_from
+from deepclust.plugins.evaluate.evaluation import carry_out as evaluate
 from deepclust.plugins.predict.prediction import carry_out
 
 SMALL = {
@@ -75,6 +76,8 @@ def test_the_pair_runs_to_its_scores_report_and_predictions(images, tmp_path, en
     assert 0 < scores["clustering"]["test_accuracy"] <= 1
     assert scores["svm"]["test_samples"] == 21
     assert json.loads((out / "scores.json").read_text()) == outcome.summary
+    again = evaluate(out, Place(tmp_path, quiet=True)).scores
+    assert again == scores, "the opened model has all that evaluators look at"
     page = (out / "report.html").read_text()
     decodes = has_ability(installed().load("encoder", encoder), Decodes)
     assert ("reconstruction" in page.lower()) is decodes

@@ -87,7 +87,7 @@ def test_a_broken_plugin_is_named_and_offers_nothing(install, case):
     assert offered(registry) >= {("encoder", "mine")} | FIRST_PARTY
     assert ("clusterer", "of-the-broken") not in offered(registry)
     registry.add_commands(commands := click.Group())
-    assert set(commands.commands) == {"compare", "export", "predict"}
+    assert set(commands.commands) == {"compare", "evaluate", "export", "predict"}
     with pytest.raises(UnknownName, match="aaa-broken"):
         registry.find("encoder", "nothing-like-it")
 

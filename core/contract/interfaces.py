@@ -1,4 +1,4 @@
-"""What a component is: the classes that plugins implement, and the abilities some of them have."""
+"""What a component is: the classes that plugins implement."""
 
 from __future__ import annotations
 
@@ -6,10 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from ..data.data import Data, Size, Truth
@@ -73,7 +72,7 @@ class Clusterer(nn.Module, ABC):
 
     Attributes
     ----------
-    needs : the abilities (``core.contract.interfaces``) that its encoder must have.
+    needs : the abilities (``core.contract.abilities``) that its encoder must have.
     finds_n_clusters : whether it finds K itself, so that ``--clusters`` may be left out.
     noise : whether it may leave samples out of all clusters, with the label -1.
     unsupervised_loss : after ``fit``, the loss on samples held back by which an epoch was chosen, less being
@@ -269,104 +268,3 @@ class Dataset(ABC):
         values that are far from those in training.
         """
         return fitted(self.load(place), preparation)
-
-
-@runtime_checkable
-class Decodes(Protocol):
-    """The ability to map codes back to samples: reconstructions, denoised pictures, IDEC."""
-
-    def decode(self, z: Tensor) -> Tensor:
-        """Codes (B, D) to samples (B, *shape) on the scale of ``Data.batch``."""
-        ...
-
-
-@runtime_checkable
-class Augments(Protocol):
-    """The ability to distort samples without changing what they show."""
-
-    def augment(self, x: Tensor) -> Tensor:
-        """Samples (B, *shape) to samples of the same shape, drawn anew at each call."""
-        ...
-
-
-@runtime_checkable
-class Views(Protocol):
-    """The ability to show samples as an encoder saw them that learned to give views of one near codes."""
-
-    def view(self, x: Tensor) -> Tensor:
-        """Samples (B, *shape) to a view of each, drawn anew at each call, as ``forward`` takes them."""
-        ...
-
-
-@runtime_checkable
-class Corrupts(Protocol):
-    """The ability to put on samples the noise that the encoder has learned to take off."""
-
-    def corrupt(self, x: Tensor) -> Tensor:
-        """Samples (B, *shape) with noise, on the same scale, drawn anew at each call."""
-        ...
-
-
-@runtime_checkable
-class Generates(Protocol):
-    """The ability to make new samples."""
-
-    def generate(self, count: int, generator: torch.Generator) -> Tensor:
-        """New samples (count, *shape) on the scale of ``Data.batch``; ``generator`` is the CPU's."""
-        ...
-
-
-@runtime_checkable
-class FindsAnomalies(Protocol):
-    """The ability to say how unlike the training data samples are."""
-
-    def anomaly_score(self, x: Tensor) -> Tensor:
-        """Samples (B, *shape) to scores (B,), larger for stranger ones."""
-        ...
-
-
-@runtime_checkable
-class Classifies(Protocol):
-    """The ability to name the true classes, of an encoder that learned from labels."""
-
-    def classify(self, z: Tensor) -> Tensor:
-        """Codes (B, D) to the classes' logits (B, classes), in the order of the training data's Truth."""
-        ...
-
-
-@runtime_checkable
-class HasCenters(Protocol):
-    """The ability to name one point of the latent space for each cluster."""
-
-    centers: Tensor  # (K, D)
-
-
-@runtime_checkable
-class HasNeighbours(Protocol):
-    """The ability to name, after ``fit``, the neighbours of each training sample that it learned from."""
-
-    neighbours: Tensor  # (N, k) int64 places in the training data, the nearest first; -1 where there is none
-
-
-ABILITIES: dict[type[Any], str] = {
-    Decodes: "decode(z)",
-    Augments: "augment(x)",
-    Views: "view(x)",
-    Corrupts: "corrupt(x)",
-    Generates: "generate(count, generator)",
-    FindsAnomalies: "anomaly_score(x)",
-    Classifies: "classify(z)",
-    HasCenters: "centers",
-    HasNeighbours: "neighbours",
-}
-
-
-def has_ability(component: type[Any], ability: type[Any]) -> bool:
-    """Whether a class has an ability: each of its methods, or the annotated attribute."""
-    names = [n for n in vars(ability) if not n.startswith("_")] + list(
-        getattr(ability, "__annotations__", {})
-    )
-    return all(
-        hasattr(component, n) or any(n in getattr(c, "__annotations__", {}) for c in component.__mro__)
-        for n in names
-    )

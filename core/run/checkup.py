@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..contract.abilities import Decodes
 from ..contract.assignment import NOISE
-from ..contract.interfaces import Clusterer, Decodes, Encoder
+from ..contract.interfaces import Clusterer, Encoder
 from ..data.data import Data
 from ..engine import Trainer, Updater
 from ..engine.checkpoint import rng_state, set_rng_state

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from torch import Tensor
 
 from ..console import phase
+from ..contract.abilities import HasNeighbours
 from ..contract.assignment import Assignment
-from ..contract.interfaces import Evaluator, HasNeighbours, Result
+from ..contract.interfaces import Evaluator, Result
 from ..data.data import Data
 from ..engine import checkpoint
 from ..errors import DeepclustError
@@ -22,6 +25,8 @@ from . import results
 from .bundle import Bundle
 from .run import Run
 from .scores import EVALUATORS, FAILED
+
+NO_ROOM = (errno.ENOSPC, errno.EROFS, getattr(errno, "EDQUOT", errno.ENOSPC))  # of what is written to
 
 
 def result_of(
@@ -74,7 +79,7 @@ def evaluate(
     summary: what is known already, scores of other evaluators included, which keep their places and stay.
     Each evaluator sees the scores of those whose place is before its own, and draws random numbers from the
     run's seed and its name. One that raises gives ``failed``, why, and is a notice; it takes nothing from
-    the others. Of OSError nothing is caught: it is the run's folder that fails.
+    the others. An OSError is not caught where it is the run's folder that cannot be written.
     """
     scores: dict[str, Any] = dict(summary.get(EVALUATORS, {}))
     protocol, health = dict(summary.get("protocol", {})), summary.get("health", {})
@@ -91,9 +96,9 @@ def evaluate(
                 if not isinstance(given, Mapping):
                     raise TypeError(f"evaluate() gives scores by name, not {type(given).__name__}")
                 scores[name] = {str(key): plain(value) for key, value in given.items()}
-            except OSError:
-                raise
             except (Exception, SystemExit) as error:
+                if isinstance(error, OSError) and _is_of_folder(error, result.folder):
+                    raise
                 known = isinstance(error, DeepclustError)
                 reason = one_line(error) if known else in_one_line(error)
                 scores[name] = {FAILED: reason}
@@ -106,6 +111,13 @@ def evaluate(
 def _failure(name: str) -> str:
     """How the notice of an evaluator that failed begins."""
     return f"the evaluator '{name}' failed: "
+
+
+def _is_of_folder(error: OSError, folder: Path) -> bool:
+    """Whether there is no room in a run's folder, or no permission, and not something else that failed."""
+    if isinstance(error, PermissionError) and isinstance(error.filename, str):
+        return Path(error.filename).resolve().is_relative_to(folder.resolve())
+    return error.errno in NO_ROOM
 
 
 def _noticed(protocol: Mapping[str, Any], notices: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..contract.interfaces import HasNeighbours, Result, has_ability
+from ..contract.abilities import HasNeighbours, has_ability
+from ..contract.interfaces import Result
 from ..contract.registry import Registry
 from ..data.data import Data
 from ..errors import DeepclustError

@@ -42,8 +42,8 @@ COMMON = [  # options of run and compare
     click.option("--precision", type=click.Choice(["auto", "float32", "bf16"]),
                  help="auto: bf16 where the hardware is fast at it.  [default: auto]"),
     click.option("--evaluator", "evaluators", multiple=True, metavar="NAME",
-                 help="May be given several times; +NAME, in each of them, adds to the default.  [default: "
-                 "clustering report]"),
+                 help="May be given several times. +NAME adds to the default, NAME replaces it; they do not "
+                 "mix.  [default: clustering report]"),
     click.option("-s", "--set", "assignments", multiple=True, metavar="PART.KEY=VALUE",
                  help="A setting, such as encoder.epochs=50; `deepclust info NAME` lists them."),
     click.option("--config", type=click.Path(path_type=Path), metavar="FILE",

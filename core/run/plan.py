@@ -240,7 +240,7 @@ def _check_options(config: type[Any], settings: Mapping[str, Any], asked: str, n
 
 def check_pair(plan: Plan, registry: Registry) -> None:
     """Raise ImpossiblePair where the clusterer needs an ability that the encoder has not."""
-    from ..contract.interfaces import has_ability
+    from ..contract.abilities import has_ability
 
     needs = plan.clusterer.cls.needs
     missing = [a for a in needs if not has_ability(plan.encoder.cls, a)]
@@ -270,7 +270,7 @@ def check_made(plan: Plan, encoder: Encoder) -> None:
 
 def _lacking(plan: Plan, missing: list[type[Any]]) -> str:
     """The beginning of a sentence: which abilities the clusterer needs and the encoder has not."""
-    from ..contract.interfaces import ABILITIES
+    from ..contract.abilities import ABILITIES
 
     return (
         f"clusterer '{plan.request.clusterer}' needs an encoder with "

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..contract.abilities import HasCenters
 from ..contract.assignment import NOISE, Assignment
-from ..contract.interfaces import Clusterer, Encoder, HasCenters
+from ..contract.interfaces import Clusterer, Encoder
 from ..data.data import Data
 from ..errors import BrokenPlugin
 from ..words import counted

@@ -28,6 +28,7 @@ from ...core.run import folder as folders
 from ...core.run import pipeline
 from ...core.run.plan import Plan, Request, request_from, resolve, settled
 from ...core.run.reader import stem_of
+from ...core.run.record import record_of
 from ...core.unforeseen import sentence_of
 from . import page as comparison_page
 from .table import RESULTS, TABLE, Table, tabulate
@@ -177,7 +178,7 @@ def _describe(asked: Comparison, found: _Plans, place: Place, registry: Registry
     data = pipeline.load_data(plan.data, place)
     clusters = pipeline.clusters_of(plan)
     pipeline.check_data(plan, data, clusters, registry)
-    record = pipeline.record_of(plan, data, clusters, device, precision)
+    record = record_of(plan, data, clusters, device, precision)
     common = ("clusters", "device", "precision", "epochs_scale")
     components = [c for p in found.plans.values() for c in (p.encoder, p.clusterer)]
     plugins = {c.entry.component.name: f"{c.entry.distribution} {c.entry.version}" for c in components}

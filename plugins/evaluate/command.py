@@ -12,7 +12,7 @@ from ...core.run.options import PLACE, place_of, with_options
 @click.command()
 @click.argument("folder", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--evaluator", "evaluators", multiple=True, metavar="NAME",
-              help="May be given several times; +NAME, in each of them, adds to the run's own.  "
+              help="May be given several times. +NAME: the run's own as well; it does not mix with NAME.  "
               "[default: the run's own]")  # fmt: skip
 @click.option("-s", "--set", "assignments", multiple=True, metavar="PART.KEY=VALUE",
               help="A setting of an evaluator, such as svm.labels=10, over what the run had; "
