@@ -38,6 +38,7 @@ if TYPE_CHECKING:
         Result,
         Score,
     )
+    from .contract.part import Part, part
     from .data.data import Data, Size, Truth, arrange, kept_type, tensor_over, truth_of
     from .data.mapped import Mapped
     from .data.preparation import Preparation
@@ -84,6 +85,8 @@ _WHERE = {
     "HasCenters": "contract.abilities",
     "HasNeighbours": "contract.abilities",
     "Mapped": "data.mapped",
+    "Part": "contract.part",
+    "part": "contract.part",
     "Place": "contract.interfaces",
     "Preparation": "data.preparation",
     "Recipe": "contract.component",
@@ -121,6 +124,7 @@ __all__ = [
     "InvalidSetting",
     "Mapped",
     "Optimization",
+    "Part",
     "Place",
     "Preparation",
     "Recipe",
@@ -140,6 +144,7 @@ __all__ = [
     "has_ability",
     "hookimpl",
     "kept_type",
+    "part",
     "progress",
     "setting",
     "tensor_over",

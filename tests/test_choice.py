@@ -1,18 +1,20 @@
 """What is chosen where the user names no encoder or clusterer, and defaults that follow the data."""
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
 import torch
 
 from deepclust.core import Data, Place
-from deepclust.core.contract.config import build
+from deepclust.core.contract.config import build, layered
 from deepclust.core.contract.registry import installed
 from deepclust.core.errors import InvalidSetting, UnknownName
 from deepclust.core.run.choice import choose, stand_in
 from deepclust.core.run.pipeline import run
 from deepclust.core.run.plan import AUTO, Request, check_made, data_defaults, request_from, resolve
+from deepclust.plugins.resnet.model import ResNetConfig
 from deepclust.plugins.simclr.model import SimCLR, SimCLRConfig
 
 ROWS = Data(torch.zeros(40, 6), "rows")
@@ -56,12 +58,17 @@ def test_defaults_by_the_data_stand_below_presets_and_settings():
     assert build(SimCLRConfig, grey, "encoder").flip is False
     photos = build(SimCLRConfig, data_defaults(SimCLR, {}, PHOTOS), "encoder")
     assert photos.flip is True
-    assert photos.backbone == "cae"
+    assert photos.backbone.name == "cae"
     assert SimCLR(photos, PHOTOS.shape).size == (32, 48)
     assert data_defaults(SimCLR, {"preset": "paper"}, PHOTOS) == {}
-    own = {"backbone": "resnet", "backbone_settings.width": "8"}
-    config = build(SimCLRConfig, {**data_defaults(SimCLR, own, PHOTOS), **own}, "encoder")
-    assert config.backbone_settings == {"width": "8"}, "settings of another backbone do not stay"
+    own = {"backbone": "resnet", "backbone.width": "8"}
+    config = build(SimCLRConfig, layered(data_defaults(SimCLR, own, PHOTOS), own), "encoder")
+    resnet = {f.name: f.default for f in fields(ResNetConfig)} | {"width": 8}
+    assert vars(config.backbone.config) == resnet, "settings of another backbone do not stay"
+    refined = {"backbone": {"latent_dim": 5}}
+    config = build(SimCLRConfig, layered(data_defaults(SimCLR, refined, PHOTOS), refined), "encoder")
+    assert (config.backbone.name, config.backbone.config.latent_dim) == ("cae", 5)
+    assert config.backbone.config.filters == (32, 64, 128), "without a name the default's stays"
 
 
 def test_views_and_codes_at_the_networks_size():

@@ -249,36 +249,3 @@ def test_the_order_of_sources_for_every_run_value():
 def test_wrong_tables_are_refused(tables, error):
     with pytest.raises(DeepclustError, match=error):
         request_from(tables, {})
-
-
-@dataclass(frozen=True)
-class Outer:
-    inner: str = setting("kmeans", "another component", component="clusterer")
-    inner_settings: Mapping[str, Any] = setting({}, "its settings")
-
-    PRESETS: ClassVar = {"wide": {"inner_settings": {"width": 32, "depth": 2}}}
-
-
-def test_settings_of_another_component_by_dots_or_as_a_table():
-    dotted = configs.parse_assignments(["encoder.inner_settings.width=8", "encoder.inner_settings.a.b=c"])
-    assert configs.build(Outer, dotted["encoder"], "encoder").inner_settings == {"width": "8", "a.b": "c"}
-    assert configs.build(Outer, {"inner_settings": {"width": 8}}, "encoder").inner_settings == {"width": 8}
-    both = {"inner_settings.width": "4", "inner_settings": {"width": 8, "depth": 1}}
-    for values in (both, dict(reversed(both.items()))):
-        assert configs.build(Outer, values, "encoder").inner_settings == {"width": "4", "depth": 1}
-    assert configs.build(Outer, {}, "encoder").inner_settings == {}
-    made = configs.build(Outer, {"preset": "wide", "inner_settings.width": "4"}, "encoder")
-    assert made.inner_settings == {"width": "4", "depth": 2}
-    assert configs.build(Outer, json.loads(json.dumps(configs.to_dict(made))), "encoder") == made
-    made = configs.build(Outer, {"preset": "wide", "inner_settings": {"width": 4}}, "encoder")
-    assert made.inner_settings == {"width": 4, "depth": 2}
-    assert Outer.PRESETS["wide"]["inner_settings"]["width"] == 32
-
-
-def test_settings_of_another_component_must_be_settings():
-    with pytest.raises(InvalidSetting, match="encoder.inner_settings.SETTING=VALUE"):
-        configs.build(Outer, {"inner_settings": "8"}, "encoder")
-    with pytest.raises(UnknownName, match="encoder.inner.width"):
-        configs.build(Outer, {"inner.width": "8"}, "encoder")
-    shown = {s.name: (s.type, s.default) for s in configs.describe(Outer)}
-    assert shown["inner_settings"] == ("settings", None)

@@ -20,8 +20,7 @@ SMALL = {
     "cnn": {"filters": (4,), "hidden": 8},
     "resnet": {"blocks": (1, 1), "width": 4},
     "simclr": {
-        "backbone": "cae",
-        "backbone_settings": {"filters": [4], "latent_dim": 4},
+        "backbone": {"name": "cae", "filters": [4], "latent_dim": 4},
         "decoder_epochs": 1,
     },
     "vae": {"latent_dim": 2},

@@ -27,7 +27,7 @@ from deepclust.plugins.compare.comparison import comparison_from
 from made_training import log_of
 
 SDAE = {"hidden": [16], "latent_dim": 4, "shift": 0.1, "least_steps": 40, "batch_size": 256}
-SIMCLR = {"backbone_settings": {"filters": [2, 2, 2], "hidden": 8, "latent_dim": 8}, "least_steps": 40}
+SIMCLR = {"backbone": {"filters": [2, 2, 2], "hidden": 8, "latent_dim": 8}, "least_steps": 40}
 SCAN = {"label_epochs": 20, "threshold": 0.0, "neighbours": 5, "least_steps": 40}
 SMALL = {
     "sdae": SDAE,

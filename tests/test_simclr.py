@@ -38,7 +38,7 @@ TINY = {"hidden": 8, "projection": 4, "epochs": 2, "batch_size": 16}
 
 def make(shape=(1, 8, 8), backbone="resnet", **settings) -> SimCLR:
     torch.manual_seed(0)
-    given = {**TINY, "backbone": backbone, "backbone_settings": SMALL[backbone], **settings}
+    given = {**TINY, "backbone": {"name": backbone, **SMALL[backbone]}, **settings}
     return SimCLR(build(SimCLRConfig, given, "encoder"), shape)
 
 
@@ -89,8 +89,8 @@ def test_every_encoder_of_images_can_be_the_backbone(tmp_path, backbone, optimiz
 
 @pytest.mark.parametrize(
     ("shape", "settings"),
-    [((1, 8, 8), {"backbone_settings": {"blocks": [1], "width": 8}}),
-     ((3, 16, 12), {"backbone_settings": {"blocks": [1], "width": 8}}),
+    [((1, 8, 8), {"backbone": {"blocks": [1], "width": 8}}),
+     ((3, 16, 12), {"backbone": {"blocks": [1], "width": 8}}),
      ((1, 8, 8), {"preset": "digits"})],
 )  # fmt: skip
 def test_conformance(tmp_path, shape, settings):
@@ -192,9 +192,9 @@ def test_bytes_and_the_same_values_as_numbers_are_the_same(tmp_path):
     ("settings", "shape", "error", "says"),
     [({"backbone": "simclr"}, (1, 8, 8), InvalidSetting, "'simclr' itself; name another encoder"),
      ({"backbone": "resnett"}, (1, 8, 8), UnknownName, "no encoder 'resnett'; did you mean 'resnet'"),
-     ({"backbone_settings": {"widht": 8}}, (1, 8, 8), UnknownName,
-      "no setting 'encoder.backbone_settings.widht'; did you mean 'encoder.backbone_settings.width'"),
-     ({"backbone_settings": {"width": "wide"}}, (1, 8, 8), InvalidSetting, "settings.width is 'wide'"),
+     ({"backbone": {"widht": 8}}, (1, 8, 8), UnknownName,
+      "no setting 'encoder.backbone.widht'; did you mean 'encoder.backbone.width'"),
+     ({"backbone.width": "wide"}, (1, 8, 8), InvalidSetting, "encoder.backbone.width is 'wide'"),
      ({"decoder_epochs": 3}, (1, 8, 8), InvalidSetting, "'resnet' has no decoder to train; say 0"),
      ({"backbone": "sdae"}, (12,), InvalidData, "takes images .* has the shape \\(12,\\)")],
 )  # fmt: skip
@@ -290,18 +290,18 @@ def test_idec_takes_it_with_a_decoder_and_is_refused_without(tmp_path):
 COMMAND = [
     "run", "--encoder", "simclr", "--clusterer", "kmeans", "--evaluator", "clustering",
     "--device", "cpu", "-q", "-s", "clusterer.n_init=2", "-s", "encoder.backbone=resnet",
-    "-s", "encoder.backbone_settings.blocks=1",
+    "-s", "encoder.backbone.blocks=1",
 ]  # fmt: skip
 
 
 def test_the_command_line_gives_the_backbone_its_settings_and_predict_finds_them_again(tmp_path):
     out = tmp_path / "run"
-    command = [*COMMAND, "-s", "encoder.epochs=1", "-s", "encoder.backbone_settings.width=16"]
+    command = [*COMMAND, "-s", "encoder.epochs=1", "-s", "encoder.backbone.width=16"]
     command += ["--out", str(out)]
     result = CliRunner().invoke(main, command, catch_exceptions=False)
     assert result.exit_code == 0, result.output
     settings = json.loads((out / "run.json").read_text())["request"]["encoder"]["settings"]
-    assert settings["backbone_settings"] == {"blocks": "1", "width": "16"}
+    assert settings["backbone"].items() >= {"name": "resnet", "blocks": [1], "width": 16}.items()
     bundle = load(out, torch.device("cpu"))
     assert bundle.encoder.backbone.conv1.out_channels == 16
     labels = tmp_path / "labels.csv"
@@ -321,7 +321,7 @@ def test_the_command_line_gives_the_backbone_its_settings_and_predict_finds_them
 
 def test_the_command_line_refuses_before_it_writes(tmp_path):
     out = tmp_path / "run"
-    for wrong in ("encoder.backbone=simclr", "encoder.backbone=nothing", "encoder.backbone_settings.widht=4"):
+    for wrong in ("encoder.backbone=simclr", "encoder.backbone=nothing", "encoder.backbone.widht=4"):
         result = CliRunner().invoke(main, [*COMMAND, "-s", wrong, "--out", str(out)])
         assert result.exit_code == 2, result.output
         assert "Traceback" not in result.output
@@ -332,7 +332,7 @@ def test_the_command_line_refuses_before_it_writes(tmp_path):
 @pytest.mark.skipif(sys.platform == "win32", reason="has no SIGKILL")
 def test_a_killed_run_goes_on_to_the_bytes_of_one_that_was_left_alone(tmp_path):
     settings = (
-        "encoder.backbone_settings.width=4",
+        "encoder.backbone.width=4",
         "encoder.epochs=6",
         "encoder.shift=0.1",
         "encoder.blur=0.5",

@@ -217,10 +217,10 @@ def test_mapped_samples_give_the_codes_of_those_in_memory(tmp_path, monkeypatch)
         ((3, 6, 5), {"code_scale": None, "optimizer": "sgd", "schedule": "constant"}),
         (
             (1, 8, 8),
-            {"backbone": "cae", "backbone_settings": {"filters": (4,), "hidden": 8}, "latent_dim": 2},
+            {"backbone": {"name": "cae", "filters": (4,), "hidden": 8}, "latent_dim": 2},
         ),
-        ((1, 8, 8), {"backbone": "resnet", "backbone_settings": {"blocks": (1,), "width": 4}}),
-        ((9,), {"backbone": "sdae", "backbone_settings": {"hidden": (8,), "latent_dim": 4}, "hidden": ()}),
+        ((1, 8, 8), {"backbone": {"name": "resnet", "blocks": (1,), "width": 4}}),
+        ((9,), {"backbone": {"name": "sdae", "hidden": (8,), "latent_dim": 4}, "hidden": ()}),
     ],
 )
 def test_it_keeps_an_encoders_promises(tmp_path, shape, settings):
@@ -329,7 +329,7 @@ def test_two_groups_of_equal_rows_part(tmp_path):
         ((1, 8, 8), {"backbone": "umap"}, InvalidSetting),
         ((1, 8, 8), {"backbone": "nothing"}, UnknownName),
         ((7,), {"backbone": "cae"}, InvalidData),
-        ((1, 8, 8), {"backbone": "cae", "backbone_settings": {"filtres": (4,)}}, UnknownName),
+        ((1, 8, 8), {"backbone": {"name": "cae", "filtres": (4,)}}, UnknownName),
     ],
 )
 def test_backbones_that_cannot_be_are_refused(shape, settings, error):

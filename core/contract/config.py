@@ -13,9 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from ..errors import DeepclustError, InvalidSetting, unknown
+from ..errors import BrokenPlugin, DeepclustError, InvalidSetting, UnknownName, unknown
+from .part import Part
+
+if typing.TYPE_CHECKING:
+    from .registry import Registry
 
 T = TypeVar("T")
+OLD = "_settings"  # the end of what a part's settings were called when its name was a setting alone
 
 
 def setting(
@@ -24,24 +29,16 @@ def setting(
     *,
     low: float | None = None,
     high: float | None = None,
-    component: str | None = None,
     training: bool = False,
     inherited: bool = True,
 ) -> Any:
     """A field of a component's ``Config``: its default, one line of help, and its inclusive range.
 
-    default: ``{}`` for settings of another component, whose type is ``Mapping[str, Any]``.
-    component: the kind, where the value is the name of another component; it is looked up before
-    anything is trained. training: whether it is of a data set and has no effect on new data for a model.
+    training: whether it is of a data set and has no effect on new data for a model.
     inherited: False for a data set's setting that new data for a model do not take over from the run: it
     says which data are read (a split, a file of labels), or the preparation holds what it made.
     """
-    metadata = {
-        "help": help, "low": low, "high": high, "component": component, "training": training,
-        "inherited": inherited,
-    }  # fmt: skip
-    if isinstance(default, dict):
-        return dataclasses.field(default_factory=default.copy, metadata=metadata)
+    metadata = {"help": help, "low": low, "high": high, "training": training, "inherited": inherited}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -67,12 +64,22 @@ def describe(config: type[Any]) -> list[Setting]:
     return [
         Setting(
             f.name,
-            type_name(hints[f.name]),
-            None if f.default is dataclasses.MISSING else f.default,
+            " | ".join((*f.metadata["own"], f.metadata["kind"])) if _is_part(f) else type_name(hints[f.name]),
+            f.default.name if _is_part(f) else None if f.default is dataclasses.MISSING else f.default,
             f.metadata.get("help", ""),
         )
         for f in fields
     ]
+
+
+def _is_part(field: dataclasses.Field[Any]) -> bool:
+    """Whether a field is one that ``part`` made."""
+    return "kind" in field.metadata
+
+
+def parts(config: type[Any]) -> dict[str, str]:
+    """The settings of a ``Config`` that name another component, with its kind."""
+    return {f.name: f.metadata["kind"] for f in dataclasses.fields(config) if _is_part(f)}
 
 
 def presets(config: type[Any]) -> Mapping[str, Mapping[str, Any]]:
@@ -81,33 +88,65 @@ def presets(config: type[Any]) -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
-def build(config: type[T], values: Mapping[str, Any], part: str) -> T:
+def flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by names alone: the table of a part as ``backbone``, its name, and ``backbone.width``.
+
+    Where both are there, ``backbone.width`` wins over the table. A part's settings may also be called
+    ``backbone_settings``, as they were before parts were one setting.
+    """
+    found: dict[str, Any] = {}
+    for key, value in sorted(values.items(), key=lambda item: "." in item[0]):
+        outer, dot, inner = key.partition(".")
+        if dot:
+            key = f"{outer.removesuffix(OLD)}.{inner}"
+        if not isinstance(value, Mapping):
+            found[key] = value
+            continue
+        for name, setting in flat(value).items():
+            found[key.removesuffix(OLD) + ("" if name == "name" else f".{name}")] = setting
+    return found
+
+
+def layered(*layers: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings by names alone, each layer's over those before it; a part that is named begins anew."""
+    found: dict[str, Any] = {}
+    for layer in map(flat, layers):
+        found = {k: v for k, v in found.items() if not any(k.startswith(f"{name}.") for name in layer)}
+        found |= layer
+    return found
+
+
+def build(config: type[T], values: Mapping[str, Any], part: str, registry: Registry | None = None) -> T:
     """An instance of ``config`` from values that are text or already typed.
 
     values: settings by name; ``preset`` names one of the Config's ``PRESETS``, which stand between
-    the defaults and the other values. part: the name that the settings go by, for messages.
+    the defaults and the other values. part: the name that the settings go by, for messages. registry: where
+    the components are that settings name; by default that of what is installed.
 
-    Raises UnknownName for a setting or preset that does not exist, InvalidSetting for a value of
-    the wrong type or outside its range.
+    Raises UnknownName for a setting, preset or component that does not exist, InvalidSetting for a value of
+    the wrong type or outside its range, BrokenPlugin for a component that cannot be used.
     """
     fields = {f.name: f for f in dataclasses.fields(config)}  # type: ignore[arg-type]
     hints = typing.get_type_hints(config)
     bundles = presets(config)
-    chosen: dict[str, Any] = {}
-    given = dict(values)
+    given = flat(values)
     if bundles and "preset" in given:
         name = str(given.pop("preset"))
         if name not in bundles:
             raise unknown(f"preset of {part}", name, bundles)
-        chosen.update(bundles[name])
+        given = layered(bundles[name], given)
+    chosen: dict[str, Any] = {}
+    inner: dict[str, dict[str, Any]] = {name: {} for name in parts(config)}
     known = [*fields, "preset"] if bundles else list(fields)
-    for key, value in sorted(given.items(), key=lambda item: "." in item[0]):
-        outer, dot, inner = key.partition(".")
-        if dot and is_mapping(hints.get(outer)):  # -s encoder.backbone_settings.width=32
-            chosen[outer] = {**chosen.get(outer, {}), inner: value}
+    for key, value in values.items():
+        if isinstance(value, Mapping) and key in fields and key not in inner:
+            convert(value, hints[key], f"{part}.{key}")  # no setting but a part is a table
+    for key, value in given.items():
+        outer, dot, rest = key.partition(".")
+        if outer in inner:
+            inner[outer][rest if dot else ""] = value
         elif key in fields:
-            converted = convert(value, hints[key], f"{part}.{key}")
-            chosen[key] = {**chosen.get(key, {}), **converted} if is_mapping(hints[key]) else converted
+            chosen[key] = convert(value, hints[key], f"{part}.{key}")
         else:
             raise unknown("setting", f"{part}.{key}", [f"{part}.{name}" for name in known])
     for key, value in chosen.items():
@@ -116,12 +155,41 @@ def build(config: type[T], values: Mapping[str, Any], part: str) -> T:
         for number in numbers:
             if isinstance(number, (int, float)) and not isinstance(number, bool):
                 _check_range(number, low, high, f"{part}.{key}")
+    for key, settings in inner.items():
+        chosen[key] = _build_part(fields[key], settings, f"{part}.{key}", registry)
     return config(**chosen)
 
 
-def is_mapping(hint: Any) -> bool:
-    """Whether a setting's type is that of another component's settings."""
-    return typing.get_origin(hint) is Mapping
+def _build_part(
+    field: dataclasses.Field[Any], settings: dict[str, Any], where: str, registry: Registry | None
+) -> Part:
+    """The component that a field names, with its ``settings``; "" in them is its name."""
+    kind, own = field.metadata["kind"], field.metadata["own"]
+    name = settings.pop("", field.default.name)
+    if not isinstance(name, str):
+        raise InvalidSetting(f"{where} is '{name}', but it must be the name of {_article(kind)}.")
+    if name in own:
+        if settings:
+            raise InvalidSetting(
+                f"{where}.{next(iter(settings))} has no effect on {where}={name}, which has no settings of "
+                f"its own; name {_article(kind)} with {where}=NAME."
+            )
+        return Part(kind, name)
+    if registry is None:
+        from .registry import installed
+
+        registry = installed()
+    try:
+        registry.find(kind, name)
+    except UnknownName as error:
+        also = f" {where} may also be {', '.join(own)}." if own else ""
+        raise UnknownName(f"{where}: {error}{also}") from error
+    made = registry.part(kind, name, settings, where)
+    if hasattr(made.config, "name"):
+        raise BrokenPlugin(
+            f"{where}: {kind} '{name}' has a setting 'name', which a part cannot have: it is what names it."
+        )
+    return made
 
 
 def _check_range(number: float, low: float | None, high: float | None, name: str) -> None:
@@ -139,10 +207,6 @@ def convert(value: Any, hint: Any, name: str) -> Any:
     Raises InvalidSetting where it does not.
     """
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if is_mapping(hint):
-        if isinstance(value, Mapping):
-            return dict(value)
-        raise InvalidSetting(f"{name} is '{value}', but it takes settings: say {name}.SETTING=VALUE.")
     if origin in (typing.Union, types.UnionType):
         if type(None) in arguments and (value is None or value in ("none", "None", "")):
             return None
@@ -209,8 +273,6 @@ def type_name(hint: Any) -> str:
         return " | ".join(map(str, arguments))
     if origin is tuple:
         return f"list of {type_name(arguments[0])}"
-    if is_mapping(hint):
-        return "settings"
     return {int: "integer", float: "number", bool: "true | false", str: "text"}.get(hint, str(hint))
 
 
@@ -250,12 +312,6 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise DeepclustError(f"the file '{path}' is not valid TOML: {error}.") from error
 
 
-def named_components(config: Any) -> list[tuple[str, str]]:
-    """The (kind, name) of each component that a config's values name."""
-    fields = dataclasses.fields(config)
-    return [(f.metadata["component"], getattr(config, f.name)) for f in fields if f.metadata.get("component")]
-
-
 def of_training(config: type[Any], names: Iterable[str]) -> list[str]:
     """Those of the settings ``names`` that have no effect on new data for a model."""
     fields = {f.name: f for f in dataclasses.fields(config)}
@@ -270,7 +326,22 @@ def inherited(config: type[Any], names: Iterable[str]) -> list[str]:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """A config as plain JSON values: what ``build`` takes again."""
-    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
+    return {f.name: _plain(getattr(config, f.name)) for f in dataclasses.fields(config)}
+
+
+def renewed(config: type[Any], recorded: Mapping[str, Any], registry: Registry) -> Mapping[str, Any]:
+    """What ``to_dict`` gave before a part's name and settings were one setting, as it gives them now.
+
+    As it was where it is not of that time, or cannot be read any more.
+    """
+    old = [name for name in parts(config) if not isinstance(recorded.get(name, {}), Mapping)]
+    of_parts = {k: v for k, v in flat(recorded).items() if k.partition(".")[0] in old}
+    try:
+        built = to_dict(build(config, of_parts, "part", registry))
+    except DeepclustError:
+        return recorded
+    kept = {k: v for k, v in recorded.items() if k.removesuffix(OLD) not in old}
+    return {**kept, **{name: built[name] for name in old}}
 
 
 def defaults(config: type[Any]) -> dict[str, Any]:
@@ -282,6 +353,6 @@ def defaults(config: type[Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {key: _plain(inner) for key, inner in value.items()}
+    if isinstance(value, Part):
+        return value.name if value.cls is None else {"name": value.name, **to_dict(value.config)}
     return list(value) if isinstance(value, tuple) else value

@@ -22,6 +22,7 @@ from . import config as configs
 from . import hooks
 from .component import KINDS, Component, Recipe
 from .importing import harmless
+from .part import Part
 
 T = TypeVar("T")
 Offered = TypeVar("Offered", "Entry", "RecipeEntry")
@@ -256,8 +257,12 @@ class Registry:
         part: the name that the settings go by, for messages; by default the component's.
         Raises UnknownName, BrokenPlugin, or InvalidSetting for settings that it does not have.
         """
+        return self.part(kind, name, settings, part).make(*arguments)
+
+    def part(self, kind: str, name: str, settings: Mapping[str, Any], part: str = "") -> Part:
+        """A component's class and its config from ``settings``; else as ``make``."""
         cls = self.load(kind, name)
-        return cls(configs.build(cls.Config, settings, part or name), *arguments)
+        return Part(kind, name, cls, configs.build(cls.Config, settings, part or name, self))
 
     def add_commands(self, cli: Any) -> None:
         """Let each plugin add commands to the click group.

@@ -186,7 +186,7 @@ def load(path: Path, device: torch.device, registry: Registry | None = None) -> 
         except UnknownName as error:
             raise UnknownName(f"'{path}' was made with {kind} '{name}' of {made_with}: {error}") from error
         try:
-            config = configs.build(cls.Config, settings, kind)
+            config = configs.build(cls.Config, settings, kind, registry)
         except (UnknownName, InvalidSetting) as error:
             raise BrokenPlugin(
                 f"'{path}' was made with {kind} '{name}' of {made_with}, whose settings are not those of "

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +18,18 @@ IDENTITY = ("request", "data")  # what makes two runs the same, evaluators apart
 
 
 def prepare(
-    folder: Path, record: Mapping[str, Any], *, overwrite: bool, defaults: Mapping[str, Any] | None = None
+    folder: Path,
+    record: Mapping[str, Any],
+    *,
+    overwrite: bool,
+    defaults: Mapping[str, Any] | None = None,
+    renew: Callable[[dict[str, Any]], dict[str, Any]] = lambda earlier: earlier,
 ) -> dict[str, Any] | None:
-    """Make ``folder`` ready for the run that ``record`` describes; defaults: see ``differences``.
+    """Make ``folder`` ready for the run that ``record`` describes.
 
     Returns the earlier record where the same run stands there already, finished or not; else writes
-    ``record`` and returns None. ``overwrite`` removes an earlier run first.
+    ``record`` and returns None. ``overwrite`` removes an earlier run first. defaults: see ``differences``.
+    ``renew`` gives a record of earlier versions the form that they have now.
 
     Raises OccupiedFolder where another run or anything else is there, naming the difference;
     DeepclustError where the folder cannot be written.
@@ -35,6 +41,7 @@ def prepare(
             _remove(folder)
             earlier = None
         if earlier is not None:
+            earlier = renew(earlier)
             different = differences(earlier, record, defaults or {})
             if different:
                 raise OccupiedFolder(

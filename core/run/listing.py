@@ -162,6 +162,11 @@ def show_settings(registry: Registry, kind: str, name: str) -> None:
         cells = (s.name, s.type, default if s.default is not None else "none", s.help)
         table.add_row(*map(one_line, cells))
     Console(width=None if sys.stdout.isatty() else WIDTH).print(table, highlight=False, markup=False)
+    for name, kind in configs.parts(cls.Config).items():
+        print(
+            f"-s {part}.{name}.KEY=VALUE: a setting of the {kind} that is named there, as `deepclust info` "
+            "lists them."
+        )
     for preset, values in configs.presets(cls.Config).items():
-        shown = ", ".join(f"{k}={v}" for k, v in values.items()) or "the defaults"
+        shown = ", ".join(f"{k}={v}" for k, v in configs.flat(values).items()) or "the defaults"
         print(one_line(f"preset {preset} (-s {part}.preset={preset}): {shown}"))

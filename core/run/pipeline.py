@@ -101,7 +101,13 @@ def run(
         encoder.check(_training(plan, data))
     _make_clusterer(plan, fewest, encoder).check(encoder, data.seal())
     with folders.locked(folder):
-        earlier = folders.prepare(folder, record, overwrite=overwrite, defaults=defaults_of(plan))
+        earlier = folders.prepare(
+            folder,
+            record,
+            overwrite=overwrite,
+            defaults=defaults_of(plan),
+            renew=lambda earlier: plan.renew(earlier, registry),
+        )
         if earlier is not None and earlier.get("status") == "finished":
             summary, labels = None, np.empty(0)
             with contextlib.suppress(OSError, ValueError):  # gone or broken: they are written again

@@ -76,11 +76,9 @@ class Chosen:
 
         Raises UnknownName, InvalidSetting or BrokenPlugin.
         """
-        loaded = registry.load(kind, name)
-        config = configs.build(loaded.Config, settings, part)
-        for needed in configs.named_components(config):
-            registry.load(*needed)
-        return cls(registry.find(kind, name), loaded, config)
+        made = registry.part(kind, name, settings, part)
+        assert made.cls is not None
+        return cls(registry.find(kind, name), made.cls, made.config)
 
     def record(self) -> dict[str, Any]:
         """Name and settings as plain values."""
@@ -108,6 +106,16 @@ class Plan:
     evaluators: tuple[Chosen, ...]
     clusters: int | tuple[int, int] | None
     counter: str = COUNTER
+
+    def renew(self, record: Mapping[str, Any], registry: Registry) -> dict[str, Any]:
+        """An earlier run's record, the settings of these components in the form that they have now."""
+        request = dict(record["request"])
+        for part, chosen in (("encoder", self.encoder), ("clusterer", self.clusterer)):
+            was = request.get(part, {})
+            if was.get("name") == chosen.entry.component.name:
+                settings = configs.renewed(chosen.cls.Config, was["settings"], registry)
+                request[part] = {**was, "settings": settings}
+        return {**record, "request": request}
 
 
 def resolve(request: Request, registry: Registry, *, given: bool = False, data: Data | None = None) -> Plan:
@@ -147,8 +155,9 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
         values = {**request.settings.get(part, {}), **more}
         if part == "data":
             _check_options(cls.Config, values, request.data, name)
-        if data is not None and part in ("encoder", "clusterer"):
-            values = {**data_defaults(cls, values, data), **values}
+        if part in ("encoder", "clusterer"):
+            defaults = None if data is None else data_defaults(cls, values, data)
+            values = settled(cls, values) if defaults is None else configs.layered(defaults, values)
         return Chosen.of(registry, kind, name, values, part)
 
     evaluators = [choose(name, "evaluator", name) for name in dict.fromkeys(request.evaluators)]
@@ -170,8 +179,20 @@ def data_defaults(cls: type[Any], settings: Mapping[str, Any], data: Data) -> Ma
     if "preset" in settings:
         return {}
     found: Mapping[str, Any] = cls.defaults(data.shape, len(data))
-    # settings of a part are for the part that was the default
-    return {k: v for k, v in found.items() if k.removesuffix("_settings") not in settings}
+    return found
+
+
+def settled(cls: type[Any], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that can be checked before the data are known: not those of a part that nobody has named,
+    where the component class may choose it by the data."""
+    from ..contract.interfaces import Clusterer, Encoder
+
+    given = configs.flat(settings)
+    same = {vars(base)["defaults"].__func__ for base in (Encoder, Clusterer)}
+    if "preset" in given or cls.defaults.__func__ in same:
+        return given
+    unnamed = configs.parts(cls.Config).keys() - given.keys()
+    return {key: value for key, value in given.items() if key.partition(".")[0] not in unnamed}
 
 
 def parse_clusters(asked: int | str | None) -> int | tuple[int, int] | None:
@@ -274,7 +295,7 @@ def request_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Req
     chosen = configs.build(Choices, {**in_file, **given, "evaluators": evaluators}, "run")
     settings = {part: dict(table) for part, table in tables.items() if part != "run"}
     for part, table in overrides.get("settings", {}).items():
-        settings.setdefault(part, {}).update(table)
+        settings[part] = configs.layered(settings.get(part, {}), table)
     return Request(**vars(chosen), settings=settings)
 
 

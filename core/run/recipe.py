@@ -42,7 +42,7 @@ def apply(recipe: Recipe, tables: Mapping[str, Any], options: Mapping[str, Any])
     if asked.get("evaluators") is not None:
         evaluators = evaluators_from(*in_files, given.get("evaluators"))
         below = {p: t for p, t in below.items() if p in ("run", *NAMED, *evaluators)}
-    merged = {part: {**below.get(part, {}), **tables.get(part, {})} for part in {**below, **tables}}
+    merged = {p: configs.layered(below.get(p, {}), tables.get(p, {})) for p in {**below, **tables}}
     if None not in in_files:
         merged["run"]["evaluators"] = list(evaluators_from(*in_files))
     return merged

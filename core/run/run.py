@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..contract.registry import Registry, installed
+from ..contract.part import Part
 from ..engine import Batch, Batches, Trainer, Updater, checkpoint
 from ..engine.extensions import ConsoleProgress, Extension, Log, Snapshot
 from ..engine.trigger import When
@@ -31,6 +31,9 @@ from .memory import enough
 from .training import Optimization, length_of, schedule_of, updater_of
 
 T = TypeVar("T")
+
+if TYPE_CHECKING:
+    from ..contract.registry import Registry
 
 NOTICES = "notices.json"
 CHECKUP = "checkup.json"  # in a stage's folder, what was found ill after it
@@ -63,6 +66,8 @@ class Run:
 
     folder: of this part of the run. part: its name, such as ``"encoder"``. epochs_scale: what
     ``scaled`` multiplies lengths by. snapshot_seconds: the least time between two snapshots.
+    registry: where components come from, and plugins that extend its trainings; without one, as in a run
+    that is made by hand, components are those that are installed, and nothing extends the trainings.
     timetable: how long it will take, where that was measured. remarks: lines that were said of lengths.
     """
 
@@ -157,7 +162,7 @@ class Run:
 
         Raises UnknownName or BrokenPlugin where there is none.
         """
-        made = (self.registry or installed()).make(kind, name, *arguments, settings=settings)
+        made = Part.of(kind, name, settings, self.registry).make(*arguments)
         return made.to(self.device) if isinstance(made, torch.nn.Module) else made
 
     def notice(self, text: str, *, ill: bool = False) -> None:
@@ -258,7 +263,7 @@ class Run:
         trainer.extend(Snapshot(self.snapshot_seconds))
         for extension in extensions:
             trainer.extend(extension)
-        for failure in (self.registry or installed()).extend_trainer(trainer):
+        for failure in self.registry.extend_trainer(trainer) if self.registry is not None else ():
             self.notice(f"{failure.who} did not extend the training: {failure.reason}. All else went on.")
         checkpoint.seed_everything(self.seed_for(stage))  # whatever plugins drew
         with enough(name, lambda: self._less_memory(trainer)):

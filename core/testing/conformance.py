@@ -36,14 +36,14 @@ def check_encoder(
 ) -> None:
     """Fit, embed, decode where it can, save and load, refit: shapes, finiteness, equal bits."""
     data = tiny_data(shape)
-    cls = (registry or installed()).load("encoder", name)
-    entry = (registry or installed()).find("encoder", name)
+    registry = registry or installed()
+    cls, entry = registry.load("encoder", name), registry.find("encoder", name)
     seen = data if entry.component.supervised else data.seal()
 
     def fitted(where: str) -> Encoder:
         run = Run(folder / where, epochs_scale=0.05, quiet=True, registry=registry)
         seed_everything(run.seed_for("weights"))
-        encoder: Encoder = cls(configs.build(cls.Config, settings, "encoder"), shape)
+        encoder: Encoder = cls(configs.build(cls.Config, settings, "encoder", registry), shape)
         assert encoder.fit(seen, run) is encoder, "fit returns self"
         return encoder
 
@@ -56,7 +56,7 @@ def check_encoder(
         "in eval mode a code does not depend on the batch it is in"
     )
     assert torch.equal(embed(fitted("second"), data), z), "the same seed gives the same bits"
-    again = cls(configs.build(cls.Config, settings, "encoder"), shape)
+    again = cls(configs.build(cls.Config, settings, "encoder", registry), shape)
     again.load_state_dict(encoder.state_dict())
     assert torch.equal(embed(again, data), z), "state_dict keeps everything that forward needs"
     if isinstance(encoder, Decodes):
@@ -76,9 +76,9 @@ def check_clusterer(
     def fitted(where: str) -> tuple[Any, Any]:
         run = Run(folder / where, epochs_scale=0.05, quiet=True, registry=registry)
         seed_everything(run.seed_for("weights"))
-        made = encoder_class(configs.build(encoder_class.Config, {}, "encoder"), data.shape)
+        made = encoder_class(configs.build(encoder_class.Config, {}, "encoder", registry), data.shape)
         made.fit(data, run.child("encoder"))
-        clusterer = cls(configs.build(cls.Config, settings, "clusterer"), CLASSES, made.latent_dim)
+        clusterer = cls(configs.build(cls.Config, settings, "clusterer", registry), CLASSES, made.latent_dim)
         assert clusterer.fit(made, data, run.child("clusterer")) is clusterer, "fit returns self"
         return made, clusterer
 
@@ -106,10 +106,10 @@ def check_evaluator(name: str, folder: Path, *, registry: Registry | None = None
     cls = registry.load("evaluator", name)
     encoder_class, clusterer_class = registry.load("encoder", "sdae"), registry.load("clusterer", "kmeans")
     run = Run(folder, epochs_scale=0.05, quiet=True, registry=registry)
-    encoder = encoder_class(configs.build(encoder_class.Config, {}, "encoder"), data.shape)
+    encoder = encoder_class(configs.build(encoder_class.Config, {}, "encoder", registry), data.shape)
     encoder.fit(data.seal(), run.child("encoder"))
     clusterer = clusterer_class(
-        configs.build(clusterer_class.Config, {}, "clusterer"), CLASSES, encoder.latent_dim
+        configs.build(clusterer_class.Config, {}, "clusterer", registry), CLASSES, encoder.latent_dim
     )
     clusterer.fit(encoder, data.seal(), run.child("clusterer"))
     z = embed(encoder, data)
@@ -119,15 +119,16 @@ def check_evaluator(name: str, folder: Path, *, registry: Registry | None = None
             **vars(where), z=z.numpy(), truth=truth, data=data.seal(), encoder=encoder,
             clusterer=clusterer, folder=folder, seed=0, quiet=True,
         )  # fmt: skip
-        for key, value in cls(configs.build(cls.Config, settings, name)).evaluate(result).items():
+        for key, value in cls(configs.build(cls.Config, settings, name, registry)).evaluate(result).items():
             known = value is not None and not isinstance(value, str)
             assert not known or np.isfinite(value).all(), f"score {key} is finite"
 
 
 def check_dataset(name: str, place: Place, *, registry: Registry | None = None, **settings: Any) -> None:
     """Load: at least two samples, uint8 or float32, finite, truth of the same length, equal bits twice."""
-    cls = (registry or installed()).load("dataset", name)
-    first, second = (cls(configs.build(cls.Config, settings, name)).load(place) for _ in range(2))
+    registry = registry or installed()
+    cls = registry.load("dataset", name)
+    first, second = (cls(configs.build(cls.Config, settings, name, registry)).load(place) for _ in range(2))
     first.check(2)
     assert first.x.dtype in (torch.uint8, torch.float32, *([torch.float64] if first.raw else []))
     assert math.prod(first.shape) > 0

@@ -26,7 +26,7 @@ from ...core.files import write_json
 from ...core.run import device as devices
 from ...core.run import folder as folders
 from ...core.run import pipeline
-from ...core.run.plan import Plan, Request, request_from, resolve
+from ...core.run.plan import Plan, Request, request_from, resolve, settled
 from ...core.run.reader import stem_of
 from ...core.run.record import record_of
 from ...core.unforeseen import sentence_of
@@ -68,7 +68,7 @@ class Comparison:
     def settings(self, part: str, name: str) -> dict[str, Any]:
         """A component's settings: those for its part (``encoder``), then those for its name (``sdae``)."""
         given = self.base.settings
-        return {**given.get(part, {}), **given.get(name, {})}
+        return configs.layered(given.get(part, {}), given.get(name, {}))
 
     def request(self, pair: Pair, seed: int) -> Request:
         """One run, as `deepclust run` would be asked for it."""
@@ -136,6 +136,16 @@ class _Plans:
                 found[kind][chosen.entry.component.name] = configs.defaults(chosen.cls.Config)
         return {"request": {"settings": found}}
 
+    def renew(self, record: dict[str, Any], registry: Registry) -> dict[str, Any]:
+        """An earlier comparison's record, with settings in the form that they have now."""
+        settings = record["request"]["settings"]
+        for plan in self.plans.values():
+            for kind, chosen in (("encoder", plan.encoder), ("clusterer", plan.clusterer)):
+                name = chosen.entry.component.name
+                if name in settings[kind]:
+                    settings[kind][name] = configs.renewed(chosen.cls.Config, settings[kind][name], registry)
+        return record
+
 
 def _resolve(asked: Comparison, registry: Registry) -> _Plans:
     names = [*asked.encoders, *asked.clusterers, *asked.base.evaluators]
@@ -145,9 +155,11 @@ def _resolve(asked: Comparison, registry: Registry) -> _Plans:
         for name in chosen:
             registry.find(kind, name)
             cls = registry.load(kind, name)
-            settings[kind][name] = configs.to_dict(
-                configs.build(cls.Config, asked.settings(kind, name), name)
-            )
+            given = asked.settings(kind, name)
+            known = settled(cls, given)
+            made = configs.build(cls.Config, known, name, registry)
+            later = {key: value for key, value in given.items() if key not in known}
+            settings[kind][name] = {**configs.to_dict(made), **later}
     for part in asked.base.settings:
         if part not in parts:
             raise unknown("part with settings", part, parts)
@@ -195,7 +207,7 @@ def _describe(asked: Comparison, found: _Plans, place: Place, registry: Registry
 
 
 def _prepare(
-    folder: Path, record: dict[str, Any], defaults: Mapping[str, Any], *, overwrite: bool
+    folder: Path, record: dict[str, Any], found: _Plans, registry: Registry, *, overwrite: bool
 ) -> dict[str, Any]:
     """Make ``folder`` ready for the comparison; returns its record, the earlier one where it goes on.
 
@@ -210,10 +222,10 @@ def _prepare(
         write_json(path, record)
         return record
     try:
-        earlier: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        earlier = found.renew(json.loads(path.read_text(encoding="utf-8")), registry)
         names = folders.differences(_names(earlier), _names(record))  # other names have other settings
         records = _without_evaluators(earlier), _without_evaluators(record)
-        different = names or folders.differences(*records, defaults)
+        different = names or folders.differences(*records, found.defaults)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise OccupiedFolder(f"'{path}' is not the record of a comparison; choose another --out.") from error
     if overwrite:
@@ -295,7 +307,7 @@ def compare(
 
     with folders.locked(folder):
         try:
-            record = _prepare(folder, record, found.defaults, overwrite=overwrite)
+            record = _prepare(folder, record, found, registry, overwrite=overwrite)
         except OSError as error:
             raise folders.cannot_write(folder, error) from error
         for pair, reason in found.impossible.items():

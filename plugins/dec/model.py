@@ -17,10 +17,12 @@ from ...core import (
     Encoder,
     HasCenters,
     InvalidSetting,
+    Part,
     Run,
     Training,
     embed,
     has_ability,
+    part,
     setting,
 )
 from ...core.engine import Batch, OptimizerName, Trainer, report
@@ -38,7 +40,7 @@ FAST = 0.3  # share of the samples in other clusters at the first refresh; on so
 
 @dataclass(frozen=True)
 class DECConfig(Training):
-    init: str = setting("kmeans", "clusterer that the centres come from", component="clusterer")
+    init: Part = part("clusterer", "kmeans", "clusterer that the centres come from")
     alpha: float = setting(1.0, "degrees of freedom of the Student t kernel", low=1e-3)
     refresh: int = setting(140, "iterations between refreshes of the target; at most an epoch", low=1)
     tol: float = setting(1e-3, "stop when a smaller share of the labels changes", low=0, high=1)
@@ -88,6 +90,14 @@ class DEC(Clusterer):
         self.config = config
         self.centers = nn.Parameter(torch.zeros(n_clusters, latent_dim))
 
+    def check(self, encoder: Encoder, data: Data) -> None:
+        """Raise InvalidSetting for a first clusterer that gives no centres."""
+        first = self.config.init.known().cls
+        if first is None or not has_ability(first, HasCenters):
+            raise InvalidSetting(
+                f"clusterer.init is '{self.config.init}', which has no centers to start from; 'kmeans' has."
+            )
+
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Refine ``encoder`` and the centres together."""
         c, name = self.config, type(self).__name__
@@ -114,11 +124,7 @@ class DEC(Clusterer):
     def _first_centers(self, encoder: Encoder, data: Data, run: Run) -> Tensor:
         """Those of the clusterer ``init`` on the codes as they came.  # (K, D)"""
         c, name = self.config, type(self).__name__
-        first = run.make("clusterer", c.init, self.n_clusters, encoder.latent_dim)
-        if not has_ability(type(first), HasCenters):
-            raise InvalidSetting(
-                f"clusterer.init is '{c.init}', which has no centers to start from; 'kmeans' has."
-            )
+        first = c.init.make(self.n_clusters, encoder.latent_dim).to(run.device)
         first.fit(encoder, data, run.child("init"))
         if first.n_clusters != self.n_clusters or first.noise:
             raise InvalidSetting(

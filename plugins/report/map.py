@@ -6,7 +6,7 @@ import math
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from sklearn.manifold import TSNE
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from ...core import Data, Run, embed
-from ...core.contract.registry import installed
 
 FEW = 5  # points that need no method: their two main axes are enough
 PERPLEXITY, NEIGHBOURS = 30, 15  # what the authors of t-SNE and UMAP suggest, less for fewer points
@@ -98,11 +97,11 @@ def _main_axes(codes: np.ndarray) -> np.ndarray:
 
 def _umap(codes: np.ndarray, seed: int) -> np.ndarray:
     """By the ``umap`` encoder, which is trained on the codes for it, on the CPU."""
-    settings = {"latent_dim": 2, "min_dist": 0.1, "n_neighbours": NEIGHBOURS, "steps": 1000}
+    settings: dict[str, Any] = {"latent_dim": 2, "min_dist": 0.1, "n_neighbours": NEIGHBOURS, "steps": 1000}
     data = Data(torch.from_numpy(codes.astype(np.float32)), "codes")
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        encoder = installed().make("encoder", "umap", data.shape, settings=settings, part="report.map")
-        encoder.fit(data, Run(Path(folder), seed=seed, quiet=True, snapshot_seconds=math.inf))
+        run = Run(Path(folder), seed=seed, quiet=True, snapshot_seconds=math.inf)
+        encoder = run.make("encoder", "umap", data.shape, **settings).fit(data, run)
         points: np.ndarray = embed(encoder, data).numpy()
     return points.astype(np.float64)

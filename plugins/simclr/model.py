@@ -16,30 +16,31 @@ from ...core import (
     Encoder,
     InvalidData,
     InvalidSetting,
+    Part,
     Run,
     Size,
     Standardise,
     Training,
     evaluating,
+    part,
     setting,
 )
-from ...core.contract.registry import installed
 from ...core.engine import Batch, OptimizerName, report
 from ..views import random_view
 from .loss import nt_xent
 
 SIDE = 32  # pixels at which a small network on a CPU looks at photographs
 SMALL: Mapping[str, Any] = {
-    "backbone": "cae",
-    "backbone_settings": {"filters": [32, 64, 128], "hidden": 256, "latent_dim": 128},
+    "backbone": {"name": "cae", "filters": [32, 64, 128], "hidden": 256, "latent_dim": 128},
 }
 
 
 @dataclass(frozen=True)
 class SimCLRConfig(Training):
-    backbone: str = setting("resnet", "encoder of images whose output is the code", component="encoder")
-    backbone_settings: Mapping[str, Any] = setting(
-        {}, "settings of the backbone's network; those of its own training have no effect"
+    backbone: Part = part(
+        "encoder",
+        "resnet",
+        "encoder of images whose output is the code; the settings of its own training have no effect",
     )
     side: int | None = setting(
         None, "shorter side that images are brought to for the network; none: as they are", low=4
@@ -130,7 +131,7 @@ class SimCLR(Encoder):
                 "encoder 'simclr' takes images (channels, height, width), and a sample of these data has the "
                 f"shape {tuple(shape)}; take an encoder of rows, such as sdae."
             )
-        if config.backbone == "simclr":
+        if config.backbone.name == "simclr":
             raise InvalidSetting(
                 "encoder.backbone is 'simclr' itself; name another encoder of images, such as resnet or cae."
             )
@@ -138,10 +139,7 @@ class SimCLR(Encoder):
         if config.side is not None and config.side < min(self.size):
             factor = config.side / min(self.size)
             self.size = (round(self.size[0] * factor), round(self.size[1] * factor))
-        self.backbone: Encoder = installed().make(
-            "encoder", config.backbone, (shape[0], *self.size),
-            settings=config.backbone_settings, part="encoder.backbone_settings",
-        )  # fmt: skip
+        self.backbone: Encoder = config.backbone.make((shape[0], *self.size))
         self.latent_dim = self.backbone.latent_dim
         if config.decoder_epochs:
             if not isinstance(self.backbone, Decodes):

@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from ...core import Data, Encoder, InvalidSetting, Optimization, Run, Size, Standardise, embed, setting
-from ...core.contract.registry import installed
+from ...core import (
+    Data,
+    Encoder,
+    InvalidSetting,
+    Optimization,
+    Part,
+    Run,
+    Size,
+    Standardise,
+    embed,
+    part,
+    setting,
+)
 from ...core.engine import Batch, report
 from ...core.engine.trigger import When
 from ...core.toolbox.length import affordable_steps
@@ -32,11 +42,12 @@ class UMAPConfig(Optimization):
     )
     spread: float = setting(1.0, "distance over which nearness fades", low=1e-3)
     latent_dim: int = setting(10, "dimensions of the code; 2 for a map", low=1)
-    backbone: str = setting(
-        "mlp", "the network: mlp is dense layers on all values; or an encoder by name, such as cae for images"
-    )
-    backbone_settings: Mapping[str, Any] = setting(
-        {}, "settings of the backbone's network; those of its own training have no effect"
+    backbone: Part = part(
+        "encoder",
+        "mlp",
+        "the network: mlp is dense layers on all values; or an encoder by name, such as cae for images; the "
+        "settings of its own training have no effect",
+        own=("mlp",),
     )
     hidden: tuple[int, ...] = setting((256, 256, 256), "mlp: widths of its hidden layers", low=1)
     steps: int | None = setting(
@@ -77,7 +88,7 @@ class UMAP(Encoder):
 
     def __init__(self, config: UMAPConfig, shape: Size) -> None:
         super().__init__(config, shape)
-        if config.backbone == "umap":
+        if config.backbone.name == "umap":
             raise InvalidSetting("encoder.backbone is 'umap' itself; say mlp, or name another encoder.")
         if config.min_dist > config.spread:
             raise InvalidSetting(
@@ -87,13 +98,10 @@ class UMAP(Encoder):
         self.config, self.latent_dim = config, config.latent_dim
         self.shape, self.inputs = shape, Standardise((math.prod(shape),))
         self.register_buffer("code_scale", torch.ones(()))
-        if config.backbone == "mlp":
+        if config.backbone.name == "mlp":
             self.backbone, width = _dense(math.prod(shape), config.hidden)
         else:
-            encoder: Encoder = installed().make(
-                "encoder", config.backbone, shape,
-                settings=config.backbone_settings, part="encoder.backbone_settings",
-            )  # fmt: skip
+            encoder: Encoder = config.backbone.make(shape)
             self.backbone, width = encoder, encoder.latent_dim
         self.code = nn.Linear(width, config.latent_dim)
         self._curve = fit_curve(config.min_dist, config.spread)
