@@ -92,7 +92,8 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@click.option("--encoder", metavar="NAME", help="What maps samples to codes.  [default: by the data]")
+@click.option("--encoder", metavar="NAME", help="What maps samples to codes; a name from `deepclust list`, or "
+              "FILE.py:Class.  [default: by the data]")  # fmt: skip
 @click.option("--clusterer", metavar="NAME", help="What sorts codes into clusters.  [default: by the data]")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same bits.  [default: 0]")
 @click.option("--minutes", type=float, metavar="M", help="How long it may take: scales training to that.")
@@ -186,12 +187,21 @@ def list_components(kind: str | None, as_json: bool) -> None:
 @click.argument("name")
 @click.option("--kind", type=click.Choice(KINDS), help="Where a name stands for several kinds.")
 def info(name: str, kind: str | None) -> None:
-    """A component's settings, with type, default and help, its presets and its paper; a recipe's file."""
+    """A component's settings, with type, default and help, its presets and its paper; a recipe's file.
+
+    A component that no plugin offers is FILE.py:Class or package.module:Class.
+    """
+    from .core.contract.reference import is_reference, kind_of, without_class
     from .core.contract.registry import installed
     from .core.errors import unknown
     from .core.run import listing
 
     registry = installed()
+    if is_reference(name):
+        listing.show_settings(registry, kind or kind_of(name), name)
+        return
+    if error := without_class(name, kind or "component"):
+        raise error
     entries = [e for e in registry.entries(kind) if e.component.name == name]
     recipes = {e.recipe.name: e.recipe for e in registry.recipes()} if kind is None else {}
     if not entries and name in recipes:

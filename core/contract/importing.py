@@ -10,6 +10,7 @@ from typing import Any
 
 from ..words import one_line
 
+FAULTS = (Exception, SystemExit)  # a plugin may fail in any way; the rest must go on
 LONGEST = 200  # characters of a remark
 
 

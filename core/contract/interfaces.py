@@ -20,17 +20,24 @@ if TYPE_CHECKING:
     from ..run.run import Run
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """The ``Config`` of a component that declares none."""
+
+
 class Encoder(nn.Module, ABC):
     """Maps samples to a latent space; B batch, N samples, D latent, K clusters.
 
-    ``Config`` is a frozen dataclass made of ``deepclust.core.setting`` fields.
+    ``Config`` is a frozen dataclass made of ``deepclust.core.setting`` fields; without one there are no
+    settings. A class that learns from labels and that no plugin offers says ``supervised = True``.
     """
 
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[type[Any]] = NoSettings
     latent_dim: int
 
     def __init__(self, config: Any, shape: Size) -> None:
         super().__init__()
+        self.config = config
 
     @classmethod
     def defaults(cls, shape: Size, n_samples: int) -> Mapping[str, Any]:
@@ -99,7 +106,7 @@ class Clusterer(nn.Module, ABC):
                 return torch.softmax(-torch.cdist(z, self.centers), dim=1)
     """
 
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[type[Any]] = NoSettings
     needs: ClassVar[tuple[type[Any], ...]] = ()
     finds_n_clusters: ClassVar[bool] = False
     noise: ClassVar[bool] = False
@@ -107,7 +114,7 @@ class Clusterer(nn.Module, ABC):
 
     def __init__(self, config: Any, n_clusters: int, latent_dim: int) -> None:
         super().__init__()
-        self.n_clusters = n_clusters
+        self.config, self.n_clusters = config, n_clusters
 
     @classmethod
     def defaults(cls, shape: Size, n_samples: int) -> Mapping[str, Any]:
@@ -181,7 +188,7 @@ class Count:
 class Counter(ABC):
     """Finds out how many clusters codes have, for ``--clusters auto`` and ``--clusters NAME:2-30``."""
 
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[type[Any]] = NoSettings
 
     def __init__(self, config: Any) -> None:
         self.config = config
@@ -207,7 +214,7 @@ class Evaluator(ABC):
     ``last``: whether it runs after all others and again whenever others did, as a report on them does.
     """
 
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[type[Any]] = NoSettings
     last: ClassVar[bool] = False
 
     def __init__(self, config: Any) -> None:
@@ -240,7 +247,7 @@ class Place:
 class Dataset(ABC):
     """Loads samples and, where there are any, their true classes."""
 
-    Config: ClassVar[type[Any]]
+    Config: ClassVar[type[Any]] = NoSettings
     n_clusters: ClassVar[int | None] = None  # the number of clusters where the user names none
 
     def __init__(self, config: Any) -> None:

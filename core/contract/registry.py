@@ -19,21 +19,24 @@ import pluggy
 from ..errors import BrokenPlugin, unknown
 from ..words import in_one_line, one_line
 from . import config as configs
-from . import hooks
+from . import hooks, reference
+from .checking import check_class
 from .component import KINDS, Component, Recipe
-from .importing import harmless
+from .importing import FAULTS, harmless
 from .part import Part
 
 T = TypeVar("T")
 Offered = TypeVar("Offered", "Entry", "RecipeEntry")
 GROUP = "deepclust"
 BLOCK = "DEEPCLUST_BLOCK"
-FAULTS = (Exception, SystemExit)  # a plugin may fail in any way; the rest must go on
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A component with where it comes from: the plugin (entry point), its distribution and version."""
+    """A component with where it comes from: the plugin (entry point), its distribution and version.
+
+    Of one that no plugin offers, plugin is empty, distribution the file, and version a digest of it.
+    """
 
     kind: str
     component: Component
@@ -44,7 +47,12 @@ class Entry:
     @property
     def source(self) -> str:
         """Which component it is and where from: ``encoder 'sdae' (deepclust 0.1.0)``."""
-        return f"{self.kind} '{self.component.name}' ({self.distribution} {self.version})"
+        return f"{self.kind} '{self.short}' ({self.distribution} {self.version})"
+
+    @property
+    def short(self) -> str:
+        """Its name where that has to be short; of a class that no plugin offers the class's."""
+        return reference.short(self.component.name)
 
 
 @dataclass(frozen=True)
@@ -171,12 +179,17 @@ class Registry:
         return sorted(chosen, key=lambda e: (KINDS.index(e.kind), e.component.name, e.plugin))
 
     def find(self, kind: str, name: str) -> Entry:
-        """The one component of that kind and name.
+        """The one component of that kind and name, which may be a reference (``core.contract.reference``).
 
         Raises UnknownName with the nearest name, or BrokenPlugin where two plugins offer it.
         """
+        if reference.is_reference(name):
+            found = reference.find(name, kind)
+            return Entry(kind, found.component, "", found.source, found.version)
         entries = [e for e in self._entries if e.kind == kind and e.component.name == name]
         if not entries:
+            if error := reference.without_class(name, kind):
+                raise error
             advice = "`deepclust list` shows what is installed."
             if self.failures:
                 broken = ", ".join(f.plugin for f in self.failures)
@@ -223,8 +236,8 @@ class Registry:
         Raises UnknownName or BrokenPlugin, the latter also where the import fails or what it
         brings is not of the kind.
         """
-        from . import interfaces
-
+        if reference.is_reference(name):
+            return check_class(reference.find(name, kind).cls, kind, f"{kind} '{name}'")
         entry = self.find(kind, name)
         module, _, attribute = entry.component.target.partition(":")
         try:
@@ -235,21 +248,8 @@ class Registry:
                 f"{kind} '{name}' of plugin '{entry.plugin}' ({entry.distribution} {entry.version}) "
                 f"cannot be imported: {in_one_line(error)}"
             ) from error
-        wanted = getattr(interfaces, kind.capitalize())
-        if not (isinstance(loaded, type) and issubclass(loaded, wanted)):
-            raise BrokenPlugin(
-                f"{kind} '{name}' of plugin '{entry.plugin}': {entry.component.target} "
-                f"is not a subclass of deepclust.core.{wanted.__name__}"
-            )
-        missing = sorted(getattr(loaded, "__abstractmethods__", ()))
-        if not hasattr(loaded, "Config"):
-            missing.insert(0, "Config")
-        if missing:
-            raise BrokenPlugin(
-                f"{kind} '{name}' of plugin '{entry.plugin}': {entry.component.target} "
-                f"lacks {', '.join(missing)}"
-            )
-        return loaded
+        who = f"{kind} '{name}' of plugin '{entry.plugin}': {entry.component.target}"
+        return check_class(loaded, kind, who)
 
     def make(self, kind: str, name: str, *arguments: Any, settings: Mapping[str, Any], part: str = "") -> Any:
         """A component with its config from ``settings`` and then ``arguments``.
@@ -262,7 +262,14 @@ class Registry:
     def part(self, kind: str, name: str, settings: Mapping[str, Any], part: str = "") -> Part:
         """A component's class and its config from ``settings``; else as ``make``."""
         cls = self.load(kind, name)
-        return Part(kind, name, cls, configs.build(cls.Config, settings, part or name, self))
+        config = configs.build(cls.Config, settings, part or reference.short(name), self)
+        return Part(kind, self.find(kind, name).component.name, cls, config)
+
+    def name_of(self, kind: str, cls: type[Any]) -> str:
+        """The name by which ``find`` finds a class: a plugin's component, or a reference."""
+        target = f"{cls.__module__}:{cls.__qualname__}"
+        names = [e.component.name for e in self.entries(kind) if e.component.target == target]
+        return names[0] if names else reference.name_of(cls)
 
     def add_commands(self, cli: Any) -> None:
         """Let each plugin add commands to the click group.

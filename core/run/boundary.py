@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..contract.assignment import NOISE
 from ..contract.interfaces import Clusterer, Encoder
+from ..contract.reference import short
 from ..data.data import Data
 from ..errors import BrokenPlugin, DeepclustError
 from ..toolbox.inference import evaluating
@@ -24,7 +25,7 @@ def source(record: Mapping[str, Any], kind: str) -> str:
     """Which component a model's record speaks of: ``clusterer 'dec' (deepclust 0.1.0)``."""
     name = record[kind]["name"]
     distribution = record.get("versions", {}).get("plugins", {}).get(name)
-    return f"{kind} '{name}'" + (f" ({distribution})" if distribution else "")
+    return f"{kind} '{short(name)}'" + (f" ({distribution})" if distribution else "")
 
 
 @contextmanager

@@ -48,7 +48,7 @@ def complete(
         return summary, ()
     again = (choice for choice in asked if choice.cls.last and choice not in wanted)
     chosen = and_last([*wanted, *again], record, registry, {})
-    names = tuple(choice.entry.component.name for choice in chosen)
+    names = tuple(choice.name for choice in chosen)
     if not quiet:
         print(f"  '{folder}' is finished: evaluating {', '.join(names)}, training nothing", file=sys.stderr)
     found, _ = evaluate_finished(
@@ -64,11 +64,11 @@ def recorded(record: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
 
 def due(asked: Iterable[Chosen], record: Mapping[str, Any], summary: Mapping[str, Any]) -> tuple[Chosen, ...]:
     """Those of the evaluators that have no scores there, failed, or had other settings."""
-    own, scores = recorded(record), summary[scored.EVALUATORS]
+    own, scores = record["request"].get("evaluators", []), summary[scored.EVALUATORS]
 
     def is_done(choice: Chosen) -> bool:
-        name, settings = choice.record().values()
-        return name in scores and not scored.has_failed(scores[name]) and own.get(name) == settings
+        name = choice.name
+        return name in scores and not scored.has_failed(scores[name]) and choice.record() in own
 
     return tuple(choice for choice in asked if not is_done(choice))
 
@@ -89,9 +89,10 @@ def and_last(
         if name in names:
             continue
         try:
-            choice = Chosen.of(registry, "evaluator", name, {**own, **settings.get(name, {})}, name)
+            called = short(name)
+            choice = Chosen.of(registry, "evaluator", name, {**own, **settings.get(called, {})}, called)
         except DeepclustError as error:
-            if name in settings:
+            if called in settings:
                 raise
             print(f"Note: the evaluator '{name}' of the run is left as it is: {error}", file=sys.stderr)
         else:
@@ -116,7 +117,7 @@ def evaluate_finished(
     summary, and what they looked at; evaluators that are not among ``chosen`` keep their scores.
     Raises DeepclustError where the model cannot be opened, or is not that of ``labels.csv``.
     """
-    evaluators = {choice.entry.component.name: choice.cls(choice.config) for choice in chosen}
+    evaluators = {choice.name: choice.cls(choice.config) for choice in chosen}
     record = _with_evaluators(record, chosen)
     advice = "free memory, and give the same command again."
     with enough(f"evaluating '{folder}'", lambda: advice):

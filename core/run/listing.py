@@ -141,9 +141,11 @@ def show_settings(registry: Registry, kind: str, name: str) -> None:
 
     entry = registry.find(kind, name)
     cls = registry.load(kind, name)
-    part = {"encoder": "encoder", "clusterer": "clusterer", "dataset": "data"}.get(kind, name)
-    print(f"{name}: {kind} of plugin {entry.plugin} ({entry.distribution} {entry.version})")
-    print(one_line(entry.component.summary))
+    part = {"encoder": "encoder", "clusterer": "clusterer", "dataset": "data"}.get(kind, entry.short)
+    source = f"{entry.distribution} {entry.version}"
+    print(f"{name}: {kind} of " + (f"plugin {entry.plugin} ({source})" if entry.plugin else source))
+    if entry.component.summary:
+        print(one_line(entry.component.summary))
     if entry.component.paper:
         print(f"Paper: {one_line(entry.component.paper)}")
     if entry.component.supervised:

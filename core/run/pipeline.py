@@ -70,7 +70,7 @@ def run(
     device = devices.choose_device(request.device)
     given = data is not None
     plan = resolve(stand_in(request), registry, given=given)
-    evaluators = {e.entry.component.name: e.cls(e.config) for e in plan.evaluators}
+    evaluators = {e.name: e.cls(e.config) for e in plan.evaluators}
 
     def say(text: str) -> None:
         if not quiet:
@@ -358,11 +358,9 @@ def _shown(asked: int | tuple[int, int]) -> str:
 
 
 def _default_name(plan: Plan, asked: int | tuple[int, int]) -> str:
-    request = plan.request
-    name = stem_of(request.data)
+    name, seed = stem_of(plan.request.data), f"seed{plan.request.seed}"
     clusters = f"k{asked}" if isinstance(asked, int) else f"kauto{asked[0]}-{asked[1]}"
-    parts = [name, request.encoder, request.clusterer, *([clusters] if asked else []), f"seed{request.seed}"]
-    return "-".join(parts)
+    return "-".join([name, plan.encoder.name, plan.clusterer.name, *([clusters] if asked else []), seed])
 
 
 def _share(link: Path, folder: Path) -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..contract import config as configs
+from ..contract.reference import short
 from ..contract.registry import Entry, Registry
 from ..errors import DeepclustError, ImpossiblePair, InvalidSetting, unknown
 from ..words import counted
@@ -66,6 +67,11 @@ class Chosen:
         return self.entry.source
 
     @property
+    def name(self) -> str:
+        """Its name where that has to be short: in scores, tables and names of folders."""
+        return self.entry.short
+
+    @property
     def supervised(self) -> bool:
         """Of an encoder, whether it learns from labels with these settings."""
         return self.entry.component.supervised and bool(self.cls.uses_labels(self.config))
@@ -81,8 +87,9 @@ class Chosen:
         return cls(registry.find(kind, name), made.cls, made.config)
 
     def record(self) -> dict[str, Any]:
-        """Name and settings as plain values."""
-        return {"name": self.entry.component.name, "settings": configs.to_dict(self.config)}
+        """Name and settings as plain values, and of a class that no plugin offers which code it had."""
+        code = {} if self.entry.plugin else {"code": self.entry.version}
+        return {"name": self.entry.component.name, "settings": configs.to_dict(self.config), **code}
 
     def kept(self) -> dict[str, Any]:
         """As ``record``, of a data set with the settings that belong to a model, not those that pick data."""
@@ -138,7 +145,7 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
     if not 0 <= request.seed < 2**63:
         raise InvalidSetting(f"the seed is {request.seed}, but it must be from 0 to 2^63 - 1.")
     clusters = parse_clusters(request.clusters)
-    parts = ["data", "encoder", "clusterer", *request.evaluators]
+    parts = ["data", "encoder", "clusterer", *map(short, request.evaluators)]
     for part in request.settings:
         if part not in parts:
             raise unknown("part with settings", part, parts)
@@ -160,7 +167,8 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
             values = settled(cls, values) if defaults is None else configs.layered(defaults, values)
         return Chosen.of(registry, kind, name, values, part)
 
-    evaluators = [choose(name, "evaluator", name) for name in dict.fromkeys(request.evaluators)]
+    evaluators = [choose(short(name), "evaluator", name) for name in dict.fromkeys(request.evaluators)]
+    check_names("evaluator", request.evaluators)
     plan = Plan(
         request,
         data=None if given else choose_data(request.data, registry, choose),
@@ -172,6 +180,17 @@ def resolve(request: Request, registry: Registry, *, given: bool = False, data: 
     )
     check_pair(plan, registry)
     return plan
+
+
+def check_names(kind: str, names: Iterable[str]) -> None:
+    """Raise InvalidSetting where two of them cannot be told apart in scores and tables."""
+    known: dict[str, str] = {}
+    for name in names:
+        if known.setdefault(short(name), name) != name:
+            raise InvalidSetting(
+                f"the {kind}s '{known[short(name)]}' and '{name}' are both called '{short(name)}' in tables and "
+                "folders; give one of the classes another name."
+            )
 
 
 def data_defaults(cls: type[Any], settings: Mapping[str, Any], data: Data) -> Mapping[str, Any]:

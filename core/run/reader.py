@@ -10,7 +10,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..contract.registry import FAULTS, Entry, Registry
+from ..contract.importing import FAULTS
+from ..contract.registry import Entry, Registry
 from ..errors import DeepclustError, InvalidData, InvalidSetting, UnknownName, unknown
 from ..words import in_one_line
 

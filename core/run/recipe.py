@@ -7,6 +7,7 @@ from typing import Any
 
 from ..contract import config as configs
 from ..contract.component import Recipe
+from ..contract.reference import short
 from .plan import check_tables, evaluators_from
 
 ABOUT = "recipe"  # the table that speaks of the recipe itself
@@ -41,7 +42,7 @@ def apply(recipe: Recipe, tables: Mapping[str, Any], options: Mapping[str, Any])
     in_files = [table.get("run", {}).get("evaluators") for table in (below, tables)]
     if asked.get("evaluators") is not None:
         evaluators = evaluators_from(*in_files, given.get("evaluators"))
-        below = {p: t for p, t in below.items() if p in ("run", *NAMED, *evaluators)}
+        below = {p: t for p, t in below.items() if p in ("run", *NAMED, *map(short, evaluators))}
     merged = {p: configs.layered(below.get(p, {}), tables.get(p, {})) for p in {**below, **tables}}
     if None not in in_files:
         merged["run"]["evaluators"] = list(evaluators_from(*in_files))

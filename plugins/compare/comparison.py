@@ -62,20 +62,25 @@ class Comparison:
 
     @property
     def pairs(self) -> list[Pair]:
-        """Every encoder with every clusterer."""
-        return [(e, c) for e in self.encoders for c in self.clusterers]
+        """Every encoder with every clusterer, as they are called in tables and folders."""
+        return [(short(e), short(c)) for e in self.encoders for c in self.clusterers]
 
     def settings(self, part: str, name: str) -> dict[str, Any]:
         """A component's settings: those for its part (``encoder``), then those for its name (``sdae``)."""
         given = self.base.settings
-        return configs.layered(given.get(part, {}), given.get(name, {}))
+        return configs.layered(given.get(part, {}), given.get(short(name), {}))
 
     def request(self, pair: Pair, seed: int) -> Request:
         """One run, as `deepclust run` would be asked for it."""
-        settings = {p: v for p, v in self.base.settings.items() if p in ("data", *self.base.evaluators)}
-        for part, name in zip(("encoder", "clusterer"), pair, strict=True):
-            settings[part] = self.settings(part, name)
-        return replace(self.base, encoder=pair[0], clusterer=pair[1], seed=seed, settings=settings)
+        parts = ("data", *map(short, self.base.evaluators))
+        settings = {p: v for p, v in self.base.settings.items() if p in parts}
+        encoder, clusterer = (
+            next(name for name in names if short(name) == called)
+            for names, called in zip((self.encoders, self.clusterers), pair, strict=True)
+        )
+        settings["encoder"] = self.settings("encoder", encoder)
+        settings["clusterer"] = self.settings("clusterer", clusterer)
+        return replace(self.base, encoder=encoder, clusterer=clusterer, seed=seed, settings=settings)
 
 
 def comparison_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> Comparison:
@@ -110,6 +115,8 @@ def comparison_from(tables: Mapping[str, Any], overrides: Mapping[str, Any]) -> 
         if not values:
             raise InvalidSetting(f"a comparison needs at least one {what}.")
     encoders, clusterers = dict.fromkeys(compared.encoder), dict.fromkeys(compared.clusterer)
+    check_names("encoder", encoders)
+    check_names("clusterer", clusterers)
     return Comparison(base, tuple(encoders), tuple(clusterers), tuple(dict.fromkeys(seeds)))
 
 
@@ -124,7 +131,7 @@ class _Plans:
     @property
     def supervised(self) -> list[str]:
         """The encoders that learn from labels."""
-        encoders = {p.encoder.entry.component.name: p.encoder for p in self.plans.values()}
+        encoders = {p.encoder.name: p.encoder for p in self.plans.values()}
         return [name for name, encoder in encoders.items() if encoder.supervised]
 
     @property
@@ -141,14 +148,14 @@ class _Plans:
         settings = record["request"]["settings"]
         for plan in self.plans.values():
             for kind, chosen in (("encoder", plan.encoder), ("clusterer", plan.clusterer)):
-                name = chosen.entry.component.name
+                name = chosen.name
                 if name in settings[kind]:
                     settings[kind][name] = configs.renewed(chosen.cls.Config, settings[kind][name], registry)
         return record
 
 
 def _resolve(asked: Comparison, registry: Registry) -> _Plans:
-    names = [*asked.encoders, *asked.clusterers, *asked.base.evaluators]
+    names = map(short, [*asked.encoders, *asked.clusterers, *asked.base.evaluators])
     parts = dict.fromkeys(["data", "encoder", "clusterer", *names])
     settings: dict[str, Any] = {"encoder": {}, "clusterer": {}}
     for kind, chosen in (("encoder", asked.encoders), ("clusterer", asked.clusterers)):
@@ -157,9 +164,9 @@ def _resolve(asked: Comparison, registry: Registry) -> _Plans:
             cls = registry.load(kind, name)
             given = asked.settings(kind, name)
             known = settled(cls, given)
-            made = configs.build(cls.Config, known, name, registry)
+            made = configs.build(cls.Config, known, short(name), registry)
             later = {key: value for key, value in given.items() if key not in known}
-            settings[kind][name] = {**configs.to_dict(made), **later}
+            settings[kind][short(name)] = {**configs.to_dict(made), **later}
     for part in asked.base.settings:
         if part not in parts:
             raise unknown("part with settings", part, parts)
@@ -174,7 +181,7 @@ def _resolve(asked: Comparison, registry: Registry) -> _Plans:
     if not plans:
         raise ImpossiblePair(next(iter(impossible.values())))
     settings["evaluator"] = {
-        c.entry.component.name: configs.to_dict(c.config) for c in next(iter(plans.values())).evaluators
+        c.name: configs.to_dict(c.config) for c in next(iter(plans.values())).evaluators
     }
     return _Plans(plans, impossible, settings)
 

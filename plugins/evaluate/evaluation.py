@@ -47,14 +47,18 @@ def carry_out(
         record = _check_finished(folder)
         summary = _read_summary(folder, record)
         own = finished.recorded(record)
-        names = evaluators_from(tuple(evaluators) or None, usual=tuple(own))
+        names = [
+            registry.find("evaluator", name).component.name
+            for name in evaluators_from(tuple(evaluators) or None, usual=tuple(own))
+        ]
+        check_names("evaluator", names)
         asked = [
-            Chosen.of(registry, "evaluator", name, _settings(name, own, settings), name) for name in names
+            Chosen.of(registry, "evaluator", name, _settings(name, own, settings), short(name)) for name in names
         ]
         chosen = finished.and_last(asked, record, registry, settings)
         if not chosen:
             raise DeepclustError(f"the run in '{folder}' has no evaluators; name one with --evaluator NAME.")
-        parts = ["data", *(choice.entry.component.name for choice in chosen)]
+        parts = ["data", *(choice.name for choice in chosen)]
         for part in settings:
             if part not in parts:
                 raise unknown("part with settings", part, parts, "What was trained stays as it is.")
@@ -105,7 +109,7 @@ def _settings(
     name: str, own: Mapping[str, Mapping[str, Any]], settings: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
     """An evaluator's settings: the run's, unless a preset is named, and over them what is given."""
-    given = settings.get(name, {})
+    given = settings.get(short(name), {})
     return {**({} if "preset" in given else own.get(name, {})), **given}
 
 

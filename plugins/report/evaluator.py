@@ -171,7 +171,7 @@ def _names(result: Result) -> str:
     request = result.record.get("request", {})
     parts = []
     for part, made in (("encoder", result.encoder), ("clusterer", result.clusterer)):
-        parts.append(request.get(part, {}).get("name") or type(made).__name__)
+        parts.append(short(request.get(part, {}).get("name") or type(made).__name__))
     return " + ".join(parts)
 
 
