@@ -92,8 +92,8 @@ def main(debug: bool) -> None:
 
 
 @main.command()
-@click.option("--encoder", metavar="NAME", help="What maps samples to codes; a name from `deepclust list`, or "
-              "FILE.py:Class.  [default: by the data]")  # fmt: skip
+@click.option("--encoder", metavar="NAME", help="What maps samples to codes: a name from `deepclust list`, "
+              "or FILE.py:Class.  [default: by the data]")  # fmt: skip
 @click.option("--clusterer", metavar="NAME", help="What sorts codes into clusters.  [default: by the data]")
 @click.option("--seed", type=int, metavar="N", help="Same seed, same machine, same bits.  [default: 0]")
 @click.option("--minutes", type=float, metavar="M", help="How long it may take: scales training to that.")

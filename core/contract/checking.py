@@ -16,15 +16,16 @@ def check_class(found: Any, kind: str, who: str) -> type[Any]:
     """
     from . import interfaces
 
-    wanted = getattr(interfaces, kind.capitalize())
+    wanted: type[Any] = getattr(interfaces, kind.capitalize())
     if not (isinstance(found, type) and issubclass(found, wanted)):
         raise BrokenPlugin(f"{who} is not a subclass of deepclust.core.{wanted.__name__}")
+    config: Any = getattr(found, "Config", None)
     if missing := sorted(getattr(found, "__abstractmethods__", ())):
         raise BrokenPlugin(f"{who} lacks {', '.join(missing)}")
-    if not (isinstance(found.Config, type) and dataclasses.is_dataclass(found.Config)):
+    if not (isinstance(config, type) and dataclasses.is_dataclass(config)):
         raise BrokenPlugin(f"{who}: its Config is no dataclass; write @dataclass(frozen=True) above it")
-    takes = list(inspect.signature(wanted.__init__).parameters)
-    made = inspect.signature(found.__init__)
+    takes = list(inspect.signature(vars(wanted)["__init__"]).parameters)
+    made = inspect.signature(getattr(found, "__init__"))  # noqa: B009 - of the class, not of an instance
     try:
         made.bind(*takes)
     except TypeError:

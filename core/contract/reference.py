@@ -13,7 +13,6 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass
-from functools import reduce
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -35,7 +34,7 @@ _given: dict[str, type[Any]] = {}  # classes that no other process can find, by 
 
 @dataclass(frozen=True)
 class Referred(Component):
-    """A class that is called by its reference, which has another form than the names of plugins' components."""
+    """A class that is called by its reference, which has another form than the names of components."""
 
     def __post_init__(self) -> None:
         pass
@@ -76,8 +75,8 @@ def find(name: str, kind: str = "") -> Found:
     """The class of a reference, of a component of any kind or of this one.
 
     The forms: ``FILE.py:Class``, whose file is run once, as a module of its own; ``package.module:Class``,
-    found from the working folder as well; ``FOLDER:package.module:Class``, found from that folder. What stands
-    beside a file, or in the folder, can be imported by it from then on.
+    found from the working folder as well; ``FOLDER:package.module:Class``, found from that folder. What
+    stands beside a file, or in the folder, can be imported by it from then on.
 
     Raises UnknownName for a file, module or class that is not there, BrokenPlugin where importing it fails.
     """
@@ -241,7 +240,9 @@ def _sentence(what: str, asked: str) -> Iterator[None]:
     except DeepclustError:
         raise
     except FAULTS as error:
-        lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == what]
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == what
+        ]
         at = f" (line {lines[-1]})" if lines else ""
         advice = ""
         if isinstance(error, ImportError) and "relative import" in str(error):
@@ -271,7 +272,10 @@ def _class(module: ModuleType, attribute: str, kind: str, asked: str) -> type[An
 
 
 def _attribute(module: ModuleType, qualified: str) -> Any:
-    return reduce(lambda found, name: getattr(found, name, None), qualified.split("."), module)
+    found: Any = module
+    for name in qualified.split("."):
+        found = getattr(found, name, None)
+    return found
 
 
 def _interface(kind: str) -> type[Any]:

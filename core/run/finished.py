@@ -13,6 +13,7 @@ import torch
 
 from ..contract.abilities import HasNeighbours, has_ability
 from ..contract.interfaces import Result
+from ..contract.reference import short
 from ..contract.registry import Registry
 from ..data.data import Data
 from ..errors import DeepclustError

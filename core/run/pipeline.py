@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..console import phase
-from ..contract.interfaces import Clusterer, Encoder, Place, Result
+from ..contract.interfaces import Encoder, Place, Result
 from ..contract.registry import Registry, installed
 from ..data.data import Data
 from ..data.scaling import scaled
@@ -29,6 +29,7 @@ from .boundary import Watch, called, check_shape, other_labels
 from .bundle import WEIGHTS, Bundle
 from .choice import choose, stand_in
 from .evaluation import evaluate, plain, protocol, result_of, write_results
+from .making import digest_of, make_clusterer, make_encoder
 from .memory import enough
 from .opening import check_kept
 from .outcome import Outcome
@@ -52,6 +53,7 @@ def run(
     out: Path | None = None,
     *,
     data: Data | None = None,
+    start: Encoder | None = None,
     encoder_folder: Path | None = None,
     check: Callable[[Data], None] | None = None,
     overwrite: bool = False,
@@ -61,7 +63,8 @@ def run(
 ) -> Outcome:
     """Carry a request out in ``out`` (by default a folder named after it), or go on where it stopped.
 
-    data: the samples, where they are there already; the request's data is then their name.
+    data: the samples, where they are there already; the request's data is then their name. start: an
+    encoder of the request's class whose weights are the first ones; it stays as it is.
     encoder_folder: where the encoder's stages are kept, for runs that share one; by default in the run.
     check: looks at the data before anything is written, and may raise.
     Raises DeepclustError, before anything is written, for whatever is wrong with the request.
@@ -90,16 +93,18 @@ def run(
         **record_of(plan, data, asked, device, precision),
         "said": [line for line in (*data.said, _found_out(plan, asked), choice.why) if line],
     }
+    if start is not None:
+        record["request"]["encoder"]["start"] = digest_of(start)
     devices.prepare(device)
     work = Run(
         folder, request.seed, device, precision, request.epochs_scale, snapshot_seconds,
         quiet, registry=registry,
     )  # fmt: skip
-    encoder = _make_encoder(plan, data, work)
+    encoder = make_encoder(plan, data, work, start)
     check_made(plan, encoder)
     with called(plan.encoder.source, "check"):
         encoder.check(_training(plan, data))
-    _make_clusterer(plan, fewest, encoder).check(encoder, data.seal())
+    make_clusterer(plan, fewest, encoder).check(encoder, data.seal())
     with folders.locked(folder):
         earlier = folders.prepare(
             folder,
@@ -133,7 +138,7 @@ def run(
             if encoder_folder is not None:
                 _share(folder / "encoder", encoder_folder)
             data = data.to(device)
-            work = _time(plan, data, asked, evaluators, record, earlier, work)
+            work = _time(plan, data, asked, evaluators, record, earlier, work, start)
             spent = Spent(folder)
             try:
                 with enough(f"the run in '{folder}'", lambda: LESS_MEMORY):
@@ -164,21 +169,6 @@ def load_data(chosen: Chosen | None, place: Place, data: Data | None = None) -> 
         return data if data.prepared is not None else scaled(data)
 
 
-def _make_encoder(plan: Plan, data: Data, work: Run) -> Encoder:
-    """The encoder as it begins; it may refuse the shape of the samples."""
-    checkpoint.seed_everything(work.child("encoder").seed_for("weights"))
-    with called(plan.encoder.source, "its constructor"):
-        encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape)
-    return encoder.to(work.device)
-
-
-def _make_clusterer(plan: Plan, n_clusters: int, encoder: Encoder) -> Clusterer:
-    """The clusterer as it begins."""
-    with called(plan.clusterer.source, "its constructor"):
-        clusterer: Clusterer = plan.clusterer.cls(plan.clusterer.config, n_clusters, encoder.latent_dim)
-    return clusterer
-
-
 def _training(plan: Plan, data: Data) -> Data:
     """What the encoder is trained on: with labels where it learns from them, never with the test split."""
     return replace(data, test=None) if plan.encoder.supervised else data.seal()
@@ -192,6 +182,7 @@ def _time(
     record: dict[str, Any],
     earlier: Mapping[str, Any] | None,
     work: Run,
+    start: Encoder | None,
 ) -> Run:
     """The run with its timetable, which is said, and at the scale that fits ``minutes``.
 
@@ -203,7 +194,7 @@ def _time(
     if kept is None and not begun and not (work.quiet and minutes is None):
         with phase("measuring how long it will take"):
             table = rehearsal.rehearse(
-                lambda: _make_encoder(plan, data, work), (plan.clusterer.cls, plan.clusterer.config),
+                lambda: make_encoder(plan, data, work, start), (plan.clusterer.cls, plan.clusterer.config),
                 asked if isinstance(asked, int) else asked[0], evaluators, data, work,
                 supervised=plan.encoder.supervised,
             )  # fmt: skip
@@ -257,7 +248,7 @@ def _carry_out(
     spent.begin("clusterer")
     run_clusterer = work.child("clusterer")
     checkpoint.seed_everything(run_clusterer.seed_for("weights"))
-    clusterer = _make_clusterer(plan, n_clusters, encoder).to(work.device)
+    clusterer = make_clusterer(plan, n_clusters, encoder).to(work.device)
     with phase("clustering the codes"):
         with called(plan.clusterer.source, "fit"):
             clusterer.fit(encoder, hidden, run_clusterer)

@@ -188,8 +188,8 @@ def check_names(kind: str, names: Iterable[str]) -> None:
     for name in names:
         if known.setdefault(short(name), name) != name:
             raise InvalidSetting(
-                f"the {kind}s '{known[short(name)]}' and '{name}' are both called '{short(name)}' in tables and "
-                "folders; give one of the classes another name."
+                f"the {kind}s '{known[short(name)]}' and '{name}' are both called '{short(name)}' in "
+                "tables and folders; give one of the classes another name."
             )
 
 

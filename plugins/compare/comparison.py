@@ -12,6 +12,7 @@ from typing import Any
 
 from ...core.contract import config as configs
 from ...core.contract.interfaces import Place
+from ...core.contract.reference import short
 from ...core.contract.registry import Registry, installed
 from ...core.errors import (
     BrokenPlugin,
@@ -26,7 +27,7 @@ from ...core.files import write_json
 from ...core.run import device as devices
 from ...core.run import folder as folders
 from ...core.run import pipeline
-from ...core.run.plan import Plan, Request, request_from, resolve, settled
+from ...core.run.plan import Plan, Request, check_names, request_from, resolve, settled
 from ...core.run.reader import stem_of
 from ...core.run.record import record_of
 from ...core.unforeseen import sentence_of
@@ -180,9 +181,7 @@ def _resolve(asked: Comparison, registry: Registry) -> _Plans:
             impossible[pair] = str(error)
     if not plans:
         raise ImpossiblePair(next(iter(impossible.values())))
-    settings["evaluator"] = {
-        c.name: configs.to_dict(c.config) for c in next(iter(plans.values())).evaluators
-    }
+    settings["evaluator"] = {c.name: configs.to_dict(c.config) for c in next(iter(plans.values())).evaluators}
     return _Plans(plans, impossible, settings)
 
 

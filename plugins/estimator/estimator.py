@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import is_dataclass, replace
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Self, cast, get_args
@@ -20,7 +20,8 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...core.contract import config as configs
-from ...core.contract.interfaces import Place
+from ...core.contract.interfaces import Encoder, Place
+from ...core.contract.reference import name_of
 from ...core.contract.registry import installed
 from ...core.data.data import Data, arrange, kept_type, tensor_over, truth_of
 from ...core.data.scaling import Scale, check_integers, scaled
@@ -58,8 +59,10 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     Parameters
     ----------
-    encoder, clusterer : str
-        Names from ``deepclust list``; ``"auto"`` chooses by what the samples are.
+    encoder, clusterer : str or class
+        Names from ``deepclust list``; ``"auto"`` chooses by what the samples are. A class of your own, or its
+        reference ``"FILE.py:Class"``. An encoder may also be an instance, ``MyEncoder(config, shape)``: one
+        like it, with its weights to begin with, is trained, and it stays as it is.
     n_clusters : int or str
         A number; ``"auto"`` or ``"auto:2-30"`` to have it found from the codes.
     encoder_params, clusterer_params : dict or None
@@ -110,8 +113,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     def __init__(
         self,
-        encoder: str = "auto",
-        clusterer: str = "auto",
+        encoder: Any = "auto",
+        clusterer: Any = "auto",
         n_clusters: int | str = 10,
         *,
         encoder_params: Mapping[str, Any] | None = None,
@@ -152,7 +155,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             data = replace(data, revealed=truth_of(np.asarray(np.asarray(y).tolist())))
         device = choose_device(request.device)
         with kept(device), _folder(self.out) as folder:
-            outcome = run(request, Place(Path()), folder, data=data, quiet=not self.verbose)
+            start = self.encoder if isinstance(self.encoder, Encoder) else None
+            outcome = run(request, Place(Path()), folder, data=data, start=start, quiet=not self.verbose)
             self._take(bundles.load(folder, device))
             self.embedding_, self.labels_ = np.load(folder / EMBEDDING), outcome.labels
         self._score(outcome.summary)
@@ -267,6 +271,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
             seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         names = ("encoder", "clusterer", "device", "precision", "epochs_scale")
         values = {name: _plain(getattr(self, name)) for name in names}
+        values |= {part: _reference(values[part], part) for part in ("encoder", "clusterer")}
         chosen = configs.build(Choices, {**values, "clusters": clusters, "seed": seed}, "DeepClustering")
         settings = {}
         for part in ("encoder", "clusterer"):
@@ -276,6 +281,11 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
                     f"{part}_params is {given!r}, but it must be a dict of settings or None."
                 )
             settings[part] = {key: _plain(value) for key, value in (given or {}).items()}
+        if isinstance(self.encoder, Encoder):
+            if settings["encoder"]:
+                raise InvalidSetting("the encoder is made already: its settings are not encoder_params.")
+            config = self.encoder.config
+            settings["encoder"] = configs.to_dict(config) if is_dataclass(config) else {}
         return Request(**{**vars(chosen), "data": "X", "evaluators": EVALUATORS}, settings=settings)
 
     def _data(self, X: Any, *, fitting: bool) -> Data:
@@ -338,6 +348,17 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         _warn(data.notices)
         with kept(device):
             yield data.to(device)
+
+
+def _reference(given: Any, part: str) -> Any:
+    """The name of a component; the reference of a class, and of an encoder's instance that of its class."""
+    if isinstance(given, type):
+        return name_of(given)
+    if part == "encoder" and isinstance(given, Encoder):
+        return name_of(type(given))
+    if isinstance(given, torch.nn.Module):
+        raise InvalidSetting(f"{part} is an instance of {type(given).__name__}; give the class.")
+    return given
 
 
 def _plain(value: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from ...core.contract.interfaces import Place
+from ...core.contract.reference import short
 from ...core.contract.registry import Registry, installed
 from ...core.data.data import Data
 from ...core.errors import DeepclustError, InvalidData, OccupiedFolder, unknown
@@ -20,7 +21,7 @@ from ...core.run import finished, pipeline
 from ...core.run import scores as scored
 from ...core.run.folder import RECORD, locked, read_record
 from ...core.run.outcome import Outcome
-from ...core.run.plan import Chosen, evaluators_from
+from ...core.run.plan import Chosen, check_names, evaluators_from
 from ...core.words import counted
 
 
@@ -53,7 +54,8 @@ def carry_out(
         ]
         check_names("evaluator", names)
         asked = [
-            Chosen.of(registry, "evaluator", name, _settings(name, own, settings), short(name)) for name in names
+            Chosen.of(registry, "evaluator", name, _settings(name, own, settings), short(name))
+            for name in names
         ]
         chosen = finished.and_last(asked, record, registry, settings)
         if not chosen:
@@ -68,8 +70,8 @@ def carry_out(
         found, result = finished.evaluate_finished(
             folder, record, summary, data, chosen, device=where, registry=registry, quiet=place.quiet
         )
-    names = tuple(parts[1:])
-    return Outcome(folder, found, data, result.labels, result.n_clusters, was_finished=True, evaluated=names)
+    done = tuple(parts[1:])
+    return Outcome(folder, found, data, result.labels, result.n_clusters, was_finished=True, evaluated=done)
 
 
 def _check_finished(folder: Path) -> dict[str, Any]:

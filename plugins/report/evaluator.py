@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal
 from markupsafe import Markup
 
 from ...core import Evaluator, Result, Score, progress, setting
+from ...core.contract.reference import short
 from ...core.files import write_text
 from . import figure, page
 from .column import describe_columns

@@ -153,4 +153,5 @@ class SCAN(Heads):
         a, b = self.logits(codes(torch.cat([mined.train[batch.x], own.gather(1, drawn)[:, 0]]))).chunk(2)
         apart, used = inconsistency(a, b), entropy(a, self.prior)  # (heads,)
         report({"inconsistency": apart.mean(), "entropy": used.mean()})
-        return (apart - self.config.entropy * used).sum()
+        loss: Tensor = (apart - self.config.entropy * used).sum()
+        return loss

@@ -157,7 +157,8 @@ class UMAP(Encoder):
         head, tail = self._place(x)[batch.ends]
         pull, push = cross_entropy(head, tail, *self._curve)
         report({"pull": pull, "push": push})
-        return pull + self.config.negatives * push
+        loss: Tensor = pull + self.config.negatives * push
+        return loss
 
 
 def moved(x: Tensor, ends: Tensor, amount: float) -> Tensor:

@@ -204,7 +204,8 @@ class VAE(Encoder):
         total = torch.zeros(len(x), device=x.device)
         for row in noise.to(x.device):
             total += self.reconstruction(x, posterior.at(row))
-        return total / draws + posterior.kl()
+        bound: Tensor = total / draws + posterior.kl()
+        return bound
 
     def fit(self, data: Data, run: Run) -> Self:
         """Maximise the evidence lower bound of the samples; stage ``reconstruct``.
@@ -239,7 +240,8 @@ class VAE(Encoder):
         report({"reconstruction": reconstruction, "kl": kl})
         if self.config.warmup:
             report({"bound": reconstruction + self.config.beta * kl})
-        return reconstruction + share * self.config.beta * kl
+        loss: Tensor = reconstruction + share * self.config.beta * kl
+        return loss
 
 
 class WarmUp(Extension):
