@@ -49,7 +49,7 @@ class Truth:
 class Data:
     """Samples without labels.
 
-    x: (N, *shape), uint8 (images, (C, H, W)) or float32, where ``raw`` also float64; it may be
+    x: (N, *shape), uint8 (images, (C, H, W)), float16 or float32, where ``raw`` also float64; it may be
     memory-mapped. Take samples from ``batch`` and ``slice``, which bring them onto the networks' scale.
     device: where ``batch`` delivers.
     description: one line that names the data, their split included.
@@ -130,6 +130,8 @@ class Data:
             rows = rows.to(torch.float32).div_(255)
         if self.raw:
             rows = self._standardise(rows)
+        elif rows.dtype == torch.float16:
+            rows = rows.to(torch.float32)
         return self._move(rows) if early else rows
 
     def _move(self, rows: Tensor) -> Tensor:
@@ -362,12 +364,14 @@ def tensor_over(array: np.ndarray) -> Tensor:
 
 
 def kept_type(x: np.ndarray) -> type[np.generic]:
-    """What samples are kept as: uint8, float32, and float64 for rows whose values need it.
+    """What samples are kept as: uint8, float16, float32, and float64 for rows whose values need it.
 
-    Images of more than bytes are float32.
+    Other images of more than bytes are float32.
     """
     if x.dtype == np.uint8:
         return np.uint8
+    if x.dtype.kind == "f" and x.dtype.itemsize == 2:
+        return np.float16
     return np.float32 if x.ndim != 2 or np.can_cast(x.dtype, np.float32, "safe") else np.float64
 
 

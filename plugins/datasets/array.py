@@ -68,8 +68,8 @@ class ArrayConfig:
 class Array(Dataset):
     """Rows (N, D) or images (N, H, W), (N, H, W, C), (N, C, H, W) from NumPy's files.
 
-    uint8 stays as it is, other images become float32, other rows float32 or float64, whichever holds
-    their values; a .npy of these is memory-mapped, a sparse matrix of SciPy's made dense.
+    uint8 and float16 stay as they are, other images become float32, other rows float32 or float64,
+    whichever holds their values; a .npy of these is memory-mapped, a sparse matrix of SciPy's made dense.
     Object arrays are never unpickled.
     """
 
@@ -204,7 +204,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def _tensor(x: np.ndarray, path: str, channels: str) -> torch.Tensor:
-    """(N, D) rows or (N, C, H, W) images, uint8 or float32."""
+    """(N, D) rows or (N, C, H, W) images, uint8, float16, float32 or float64."""
     if x.dtype.kind not in "biuf":
         raise InvalidData(f"'{path}' holds values of type {x.dtype}; numbers are needed.")
     if x.ndim not in (2, 3, 4):
