@@ -30,7 +30,8 @@ COMMON = [  # options of run and compare
     click.option("--recipe", metavar="NAME", help="A published system; `deepclust list recipes` shows them. "
                  "Everything else that is given wins over it."),
     click.option("--data", metavar="NAME|PATH", help="A data set by name, a folder of images, a .csv, "
-                 ".tsv, .npy or .npz file; NAME:PATH says what reads it.  [default: digits]"),
+                 ".tsv, .parquet, .jsonl, .npy or .npz file; NAME:PATH says what reads it.  "
+                 "[default: digits]"),
     click.option("--clusters", metavar="K", help="A number, auto, or auto:2-30.  [default: the data set's, "
                  "or auto]"),
     click.option("--labels", metavar="WHERE", help="True classes: `folders` of images or `parent` folders, a "

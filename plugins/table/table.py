@@ -12,8 +12,8 @@ import numpy as np
 import torch
 
 from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparation, Truth, setting, truth_of
-from ...core.data.scaling import measure
-from ...core.data.training_range import compare
+from ...core.data.scaling import measure, scaled
+from ...core.data.training_range import compare, fitted
 from ...core.errors import unknown
 from ...core.words import counted
 from . import column, encoding, number
@@ -21,6 +21,7 @@ from .column import EMPTY, ROWS, Columns
 from .encoding import Encoded
 from .number import Notation
 from .sheet import Sheet, check_digits, open_sheet, read, read_numbers
+from .vectors import VECTORS, read_vectors, vector_column
 
 CHUNK = 65536  # rows standardised in one go
 COUNTED = 10  # rows from which a column that counts them is told from chance
@@ -59,10 +60,12 @@ class TableConfig:
 
 
 class Table(Dataset):
-    """Rows (N, D) of a text file whose first line names its columns; UTF-8.
+    """Rows (N, D) of a text file whose first line names its columns (UTF-8, also gzipped), of Parquet, or of
+    JSON lines.
 
-    Cells are parted by the comma, semicolon, tab or bar that the header has most of, and may be
-    quoted. Statistics and standardised values are computed in float64.
+    Cells of text are parted by the comma, semicolon, tab or bar that the header has most of, and may be
+    quoted. A column whose cells are lists of numbers is the samples, where there is one. Statistics and
+    standardised values of the others are computed in float64.
     """
 
     Config: ClassVar[type[TableConfig]] = TableConfig
@@ -70,11 +73,15 @@ class Table(Dataset):
     def load(self, place: Place) -> Data:
         """The rows, with the truth where ``labels`` names a column of it."""
         sheet = self._open()
+        if (lists := vector_column(sheet, self.config.columns)) is not None:
+            return scaled(self._vectors(sheet, lists), self.config.scale)
         columns, rows, texts = self._typed(sheet, self._wanted(sheet))
         sheet = columns.sheet
         check_digits(sheet, [i for i, how in columns.kinds.items() if how["kind"] == "number"], rows)
         kinds: dict[str, Mapping[str, Any]] = {sheet.header[i]: how for i, how in columns.kinds.items()}
         left = {sheet.header[i] or f"column {i + 1}": reason for i, reason in columns.left.items()}
+        if sheet.source is not None and not self.config.columns:
+            left |= sheet.source.nested
         left |= {name: f"may be the true classes: --labels {name}" for name in self._classes(sheet)}
         if not kinds:
             raise InvalidData(
@@ -103,6 +110,14 @@ class Table(Dataset):
         For a model of rows without names: all columns of numbers, where they are as many.
         """
         sheet, kept = self._open(), preparation.encoding
+        lists: str | None = preparation.extra.get(VECTORS)
+        if lists is not None and (sheet.source is None or lists not in sheet.source.vectors):
+            there = () if sheet.source is None else sheet.source.vectors
+            raise unknown(f"column of lists in '{sheet.path.name}'", lists, there)
+        if lists is None and kept is None and preparation.columns is None:  # of an array
+            lists = vector_column(sheet, self.config.columns)
+        if lists is not None:
+            return fitted(self._vectors(sheet, lists), preparation)
         if kept is not None:
             return self._load_as(sheet, preparation, kept)
         if preparation.columns is not None:
@@ -133,6 +148,13 @@ class Table(Dataset):
         data = self._data(sheet, encoded.rows, preparation, names, texts)
         strange = compare(Data(torch.from_numpy(encoded.rows), sheet.path.name), preparation)
         return replace(data, notices=(*encoding.missed(encoded), *([strange] if strange else [])))
+
+    def _vectors(self, sheet: Sheet, lists: str) -> Data:
+        """The rows that a column of lists holds, as the file has them."""
+        assert sheet.source is not None
+        c = self.config
+        truth = None if c.labels is None else _truth(sheet.source.texts(sheet.header.index(c.labels)))
+        return read_vectors(sheet, lists, c.id, truth, c.labels)
 
     def _open(self) -> Sheet:
         c = self.config
