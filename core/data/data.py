@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import InvalidData, LabelsHidden
 from ..words import counted
+from .items import Items
 from .mapped import Mapped
 from .preparation import Preparation
 
@@ -55,6 +56,7 @@ class Data:
     description: one line that names the data, their split included.
     files: a name for each sample, where there are any. key: what these names are, such as ``"file"``.
     root: the folder that ``files`` are relative to, where they are files.
+    items: a text and a picture of each sample, where the user gave any.
     skipped: the (file, reason) of what could not be read.
     prepared: how the samples were made, where that takes more than their shape and type.
     raw: whether ``x`` is as the user gave it, so that ``batch`` scales it as ``prepared`` says.
@@ -73,6 +75,7 @@ class Data:
     files: Sequence[str] | None = None
     key: str = "file"
     root: Path | None = None
+    items: Items | None = None
     skipped: Sequence[tuple[str, str]] = ()
     prepared: Preparation | None = None
     raw: bool = False
@@ -172,8 +175,10 @@ class Data:
         return self.revealed
 
     def seal(self) -> Data:
-        """What an unsupervised ``fit`` is given: no truth, no file names, which may tell it, no test."""
-        return replace(self, revealed=None, files=None, root=None, skipped=(), test=None, sealed=True)
+        """What an unsupervised ``fit`` is given: no truth, no names or texts, which may tell it, no test."""
+        return replace(
+            self, revealed=None, files=None, root=None, items=None, skipped=(), test=None, sealed=True
+        )
 
     def prepared_as(self, preparation: Preparation) -> Data:
         """Data that ``preparation`` fits, on the scale that it says."""

@@ -26,6 +26,7 @@ from ...core import (
 )
 from ...core.data.scaling import check_integers, scaled
 from ...core.data.training_range import fitted
+from ...core.toolbox.items import give_items
 from ...core.words import counted
 from .sparse import is_sparse, read_sparse
 from .split import check_leave_out, hold_out
@@ -54,6 +55,9 @@ class ArrayConfig:
         inherited=False,
     )
     labels: str | None = setting(None, "a .npy file with the labels, for scores alone", inherited=False)
+    items: str | None = setting(
+        None, "a table with id, text and path of an image of each sample (--items)", inherited=False
+    )
     channels: Literal["auto", "first", "last"] = setting(
         "auto", "where image channels are; auto: last where that axis is 1, 3 or 4 long"
     )
@@ -111,6 +115,7 @@ class Array(Dataset):
         if isinstance(x, np.memmap) and x.dtype == kept_type(x):  # else it was copied
             mapped = Mapped(x, lambda rows: arrange(torch.from_numpy(rows), self.config.channels))
         data = Data(pixels, f"{path.name}, {part}{counted(len(x), 'sample')}", revealed=truth, mapped=mapped)
+        data = give_items(data, self.config.items)
         if self.config.split != "train-test":
             return data
         if not first:

@@ -15,12 +15,13 @@ from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparati
 from ...core.data.scaling import measure, scaled
 from ...core.data.training_range import compare, fitted
 from ...core.errors import unknown
+from ...core.toolbox.items import give_items
 from ...core.words import counted
 from . import column, encoding, number
 from .column import EMPTY, ROWS, Columns
 from .encoding import Encoded
 from .number import Notation
-from .sheet import Sheet, check_digits, open_sheet, read, read_numbers
+from .sheet import Sheet, check_digits, open_sheet, read, read_numbers, walk
 from .vectors import VECTORS, read_vectors, vector_column
 
 CHUNK = 65536  # rows standardised in one go
@@ -36,6 +37,9 @@ class TableConfig:
     id: str | None = setting(None, "column that names the rows, as labels.csv then does", inherited=False)
     labels: str | None = setting(
         None, "column with the true classes, for scores alone (--labels)", inherited=False
+    )
+    items: str | None = setting(
+        None, "a table with id, text and path of an image of each row (--items)", inherited=False
     )
     columns: tuple[str, ...] = setting(
         (), "columns to cluster by, in this order; none: all that are of use", inherited=False
@@ -70,8 +74,27 @@ class Table(Dataset):
 
     Config: ClassVar[type[TableConfig]] = TableConfig
 
+    @classmethod
+    def cells(cls, path: Path) -> Mapping[str, Sequence[str]]:
+        """All columns that have a name, as texts."""
+        sheet = open_sheet(path)
+        if sheet.source is not None:
+            return {name: sheet.source.texts(i) for i, name in enumerate(sheet.header) if name}
+        columns = list(zip(*(row for _, row in walk(sheet)), strict=True)) or [()] * len(sheet.header)
+        return {name: cells for name, cells in zip(sheet.header, columns, strict=True) if name}
+
     def load(self, place: Place) -> Data:
         """The rows, with the truth where ``labels`` names a column of it."""
+        return give_items(self._load(), self.config.items)
+
+    def load_like(self, place: Place, preparation: Preparation) -> Data:
+        """The columns that ``preparation`` names, made as it says; others are ignored.
+
+        For a model of rows without names: all columns of numbers, where they are as many.
+        """
+        return give_items(self._load_like(preparation), self.config.items)
+
+    def _load(self) -> Data:
         sheet = self._open()
         if (lists := vector_column(sheet, self.config.columns)) is not None:
             return scaled(self._vectors(sheet, lists), self.config.scale)
@@ -104,11 +127,7 @@ class Table(Dataset):
         notices = (*columns.notices, *notices)
         return replace(data, said=said, notices=notices, revealed=truth, filled=encoded.gaps)
 
-    def load_like(self, place: Place, preparation: Preparation) -> Data:
-        """The columns that ``preparation`` names, made as it says; others are ignored.
-
-        For a model of rows without names: all columns of numbers, where they are as many.
-        """
+    def _load_like(self, preparation: Preparation) -> Data:
         sheet, kept = self._open(), preparation.encoding
         lists: str | None = preparation.extra.get(VECTORS)
         if lists is not None and (sheet.source is None or lists not in sheet.source.vectors):
