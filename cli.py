@@ -103,8 +103,8 @@ def main(debug: bool) -> None:
 def run(
     assignments: tuple[str, ...], config: Path | None, data_root: Path, download: bool, cache: Path | None,
     out: Path | None, overwrite: bool, snapshot_seconds: float, quiet: bool, labels: str | None,
-    image_size: str | None, evaluators: tuple[str, ...], sort_into: Path | None, copy: bool,
-    recipe: str | None, **options: Any,
+    items: str | None, image_size: str | None, evaluators: tuple[str, ...], sort_into: Path | None,
+    copy: bool, recipe: str | None, **options: Any,
 ) -> None:  # fmt: skip
     """Cluster data: train an encoder, then a clusterer, and write labels, scores and the model.
 
@@ -123,7 +123,7 @@ def run(
     from .core.run.plan import request_from
 
     options["evaluators"] = evaluators or None
-    tables, settings = asked(config, assignments, labels, image_size, recipe, options)
+    tables, settings = asked(config, assignments, labels, image_size, items, recipe, options)
     request = request_from(tables, {**options, "settings": settings})
 
     from .core.run import pipeline, sorting

@@ -17,3 +17,9 @@ def in_one_line(error: BaseException) -> str:
     """``ValueError: what it says``; the type alone of an error that says nothing."""
     said = one_line(error)
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
+
+
+def shortened(text: str, most: int) -> str:
+    """Text as one line of at most ``most`` characters."""
+    line = one_line(text)
+    return line if len(line) <= most else line[: most - 3].rstrip() + "..."

@@ -35,10 +35,10 @@ def test_the_example_plugin_works_like_our_own(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(EXAMPLE))
     ours = Registry()
     assert not ours.failures
-    points = [EntryPoint("pca", "deepclust_pca", GROUP)]
+    points = [EntryPoint("svd", "deepclust_pca", GROUP)]
     points += [EntryPoint(n, f"deepclust.plugins.{n}", GROUP) for n in ("kmeans", "dec", "sdae")]
     registry = Registry(points)
     assert registry.failures == []
-    check_encoder("pca", tmp_path / "encoder", registry=registry, latent_dim=4)
-    check_clusterer("idec", tmp_path / "idec", encoder="pca", registry=registry)
+    check_encoder("svd", tmp_path / "encoder", registry=registry, latent_dim=4)
+    check_clusterer("idec", tmp_path / "idec", encoder="svd", registry=registry)
     sys.modules.pop("deepclust_pca", None)

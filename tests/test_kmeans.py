@@ -131,3 +131,24 @@ def test_as_many_points_as_clusters_are_enough(tmp_path):
             Data(torch.eye(3).repeat(9, 1), "three"), tmp_path, n_clusters=3, implementation=implementation
         )
     assert read_notices(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("width", "taken"), [(10, "sklearn"), (63, "sklearn"), (64, "torch"), (512, "torch")]
+)
+def test_auto_takes_the_implementation_that_is_faster_for_such_codes(tmp_path, width, taken):
+    x = torch.randn(80, width, generator=torch.Generator().manual_seed(0))
+    data = Data(x, "rows")
+    by = {
+        name: fitted(data, tmp_path, implementation=name, n_init=2)[0].centers
+        for name in ("sklearn", "torch")
+    }
+    found = fitted(data, tmp_path, n_init=2)[0].centers
+    assert torch.equal(found, by[taken])
+    assert not torch.equal(by["sklearn"], by["torch"])
+
+
+def test_restarts_are_fewer_where_samples_are_many():
+    assert KMeans.defaults((10,), 100_000) == {}
+    assert KMeans.defaults((10,), 1_000_000) == {"n_init": 2}
+    assert KMeans.defaults((10,), 10**8) == {"n_init": 1}

@@ -12,6 +12,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from ..data.data import Data, Size, Truth
+from ..data.items import Items
 from ..data.preparation import Preparation
 from ..data.training_range import fitted
 from .assignment import Assignment
@@ -144,7 +145,8 @@ class Result(Assignment):
 
     z: (N, D) their codes.
     truth: None where there is none. files: a name for each sample, where there are any, of the kind
-    that ``key`` says. folder: where figures and tables go. record: what run.json holds.
+    that ``key`` says. items: a text and a picture of each, where the user gave any. folder: where figures
+    and tables go. record: what run.json holds.
     scores: what the evaluators before this one gave, by their names.
     protocol: which samples trained and which are scored, with what knowledge of labels, and the notices.
     health: whether the result is healthy, and the reasons where it is not.
@@ -160,6 +162,7 @@ class Result(Assignment):
     seed: int
     files: Sequence[str] | None = None
     key: str = "file"
+    items: Items | None = None
     quiet: bool = False
     record: Mapping[str, Any] = field(default_factory=dict)
     scores: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
@@ -261,6 +264,14 @@ class Dataset(ABC):
         bytes, never at all of a folder or file. By default every such path is.
         """
         return True
+
+    @classmethod
+    def cells(cls, path: Path) -> Mapping[str, Sequence[str]] | None:
+        """The columns of the table at ``path`` as texts, such as ids and captions for ``--items``.
+
+        None, as by default, of a data set that reads no tables.
+        """
+        return None
 
     @abstractmethod
     def load(self, place: Place) -> Data:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ..errors import InvalidData, LabelsHidden
 from ..words import counted
+from .items import Items
 from .mapped import Mapped
 from .preparation import Preparation
 
@@ -49,12 +50,13 @@ class Truth:
 class Data:
     """Samples without labels.
 
-    x: (N, *shape), uint8 (images, (C, H, W)) or float32, where ``raw`` also float64; it may be
+    x: (N, *shape), uint8 (images, (C, H, W)), float16 or float32, where ``raw`` also float64; it may be
     memory-mapped. Take samples from ``batch`` and ``slice``, which bring them onto the networks' scale.
     device: where ``batch`` delivers.
     description: one line that names the data, their split included.
     files: a name for each sample, where there are any. key: what these names are, such as ``"file"``.
     root: the folder that ``files`` are relative to, where they are files.
+    items: a text and a picture of each sample, where the user gave any.
     skipped: the (file, reason) of what could not be read.
     prepared: how the samples were made, where that takes more than their shape and type.
     raw: whether ``x`` is as the user gave it, so that ``batch`` scales it as ``prepared`` says.
@@ -73,6 +75,7 @@ class Data:
     files: Sequence[str] | None = None
     key: str = "file"
     root: Path | None = None
+    items: Items | None = None
     skipped: Sequence[tuple[str, str]] = ()
     prepared: Preparation | None = None
     raw: bool = False
@@ -130,6 +133,8 @@ class Data:
             rows = rows.to(torch.float32).div_(255)
         if self.raw:
             rows = self._standardise(rows)
+        elif rows.dtype == torch.float16:
+            rows = rows.to(torch.float32)
         return self._move(rows) if early else rows
 
     def _move(self, rows: Tensor) -> Tensor:
@@ -170,8 +175,10 @@ class Data:
         return self.revealed
 
     def seal(self) -> Data:
-        """What an unsupervised ``fit`` is given: no truth, no file names, which may tell it, no test."""
-        return replace(self, revealed=None, files=None, root=None, skipped=(), test=None, sealed=True)
+        """What an unsupervised ``fit`` is given: no truth, no names or texts, which may tell it, no test."""
+        return replace(
+            self, revealed=None, files=None, root=None, items=None, skipped=(), test=None, sealed=True
+        )
 
     def prepared_as(self, preparation: Preparation) -> Data:
         """Data that ``preparation`` fits, on the scale that it says."""
@@ -362,12 +369,14 @@ def tensor_over(array: np.ndarray) -> Tensor:
 
 
 def kept_type(x: np.ndarray) -> type[np.generic]:
-    """What samples are kept as: uint8, float32, and float64 for rows whose values need it.
+    """What samples are kept as: uint8, float16, float32, and float64 for rows whose values need it.
 
-    Images of more than bytes are float32.
+    Other images of more than bytes are float32.
     """
     if x.dtype == np.uint8:
         return np.uint8
+    if x.dtype.kind == "f" and x.dtype.itemsize == 2:
+        return np.float16
     return np.float32 if x.ndim != 2 or np.can_cast(x.dtype, np.float32, "safe") else np.float64
 
 

@@ -130,6 +130,7 @@ def _measure_images(data: Data, scale: Scale) -> Measured:
     made = replace(made, source=(low, high))
     beyond, absurd = 0, 0
     for _, rows in data.pieces():
+        rows = rows.float()  # float16 would round the ends
         beyond += int(((rows < low) | (rows > high)).sum())
         absurd += int(((rows < low - (high - low)) | (rows > high + (high - low))).sum())
     said = f"images: values from {low:g} to {high:g} became 0 to 1"
@@ -169,7 +170,7 @@ def _sample(data: Data) -> torch.Tensor:
 
 def _columns(data: Data) -> Columns:
     sample = _sample(data)
-    single = sample.dtype == torch.float32
+    single = sample.dtype in (torch.float16, torch.float32)
     width = max(1, BLOCK_VALUES // len(sample))
     parts = [_describe(_doubles(some.T), single) for some in torch.split(sample, width, dim=1)]
     return Columns(*(np.concatenate(column) for column in zip(*parts, strict=True)))
@@ -191,7 +192,7 @@ def _doubles(x: torch.Tensor) -> np.ndarray:
 
 
 def _describe(x: np.ndarray, single: bool) -> Columns:
-    """x: (D, n) float64, a row for each column. single: whether these were float32."""
+    """x: (D, n) float64, a row for each column. single: whether these were float32 or less."""
     n = x.shape[1]
     cut = min(max(1, n // TRIM), (n - 1) // 8)
     ordered = np.partition(x, (cut, n // 2, n - 1 - cut), axis=1)

@@ -36,7 +36,7 @@ def result_of(
     return Result(
         **vars(assignment), z=z.cpu().numpy(), truth=data.truth, data=data.seal(), encoder=model.encoder,
         clusterer=model.clusterer, folder=run.folder, seed=run.seed, files=data.files, key=data.key,
-        quiet=run.quiet, record=record,
+        items=data.items, quiet=run.quiet, record=record,
     )  # fmt: skip
 
 

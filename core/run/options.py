@@ -30,11 +30,14 @@ COMMON = [  # options of run and compare
     click.option("--recipe", metavar="NAME", help="A published system; `deepclust list recipes` shows them. "
                  "Everything else that is given wins over it."),
     click.option("--data", metavar="NAME|PATH", help="A data set by name, a folder of images, a .csv, "
-                 ".tsv, .npy or .npz file; NAME:PATH says what reads it.  [default: digits]"),
+                 ".tsv, .parquet, .jsonl, .npy or .npz file; NAME:PATH says what reads it.  "
+                 "[default: digits]"),
     click.option("--clusters", metavar="K", help="A number, auto, or auto:2-30.  [default: the data set's, "
                  "or auto]"),
     click.option("--labels", metavar="WHERE", help="True classes: `folders` of images or `parent` folders, a "
                  "table's column, a .npy file.  For scores, and for encoders that learn from labels."),
+    click.option("--items", metavar="FILE", help="A table (.csv, .parquet, .jsonl) with a row for each "
+                 "sample: its id, text, path of an image; for labels.csv, the report and --sort-into."),
     click.option("--image-size", metavar="N|HxW", help="Size that images of a folder are brought to."),
     click.option("--epochs-scale", type=float, metavar="F",
                  help="Multiplies all training lengths: 0.1 for a quick look.  [default: 1]"),
@@ -69,7 +72,7 @@ def with_options(options: Sequence[Any]) -> Callable[[Any], Any]:
 
 def asked(
     config: Path | None, assignments: tuple[str, ...], labels: str | None, image_size: str | None,
-    recipe: str | None, options: dict[str, Any],
+    items: str | None, recipe: str | None, options: dict[str, Any],
 ) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:  # fmt: skip
     """The tables of recipe and configuration file, and the settings that win over them."""
     from ..contract import config as configs
@@ -81,7 +84,7 @@ def asked(
 
         tables = recipes.apply(installed().recipe(recipe), tables, options)
     settings = configs.parse_assignments(assignments)
-    for key, value in (("labels", labels), ("image_size", image_size)):
+    for key, value in (("labels", labels), ("image_size", image_size), ("items", items)):
         if value is not None:
             settings.setdefault("data", {})[key] = value
     return tables, settings

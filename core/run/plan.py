@@ -23,7 +23,11 @@ Precision = Literal["auto", "float32", "bf16"]
 AUTO_CLUSTERS = (2, 30)  # what --clusters auto tries
 _COUNTED = re.compile(r"([a-z][a-z0-9-]*)(?::(\d+)-(\d+))?")  # auto, gap:2-30
 COUNTER = "silhouette"  # the counter of auto
-DATA_OPTIONS = {"image_size": "--image-size", "labels": "--labels"}  # settings with an option of their own
+DATA_OPTIONS = {
+    "image_size": "--image-size",
+    "labels": "--labels",
+    "items": "--items",
+}  # settings with an option of their own
 AUTO = "auto"  # the name of an encoder or clusterer that the data choose
 
 

@@ -14,9 +14,11 @@ import numpy as np
 from ..contract.assignment import NOISE, Assignment
 from ..data.data import Data, Truth
 from ..files import replacing
+from ..words import shortened
 
 LABELS, EMBEDDING, SKIPPED, EXAMPLES = "labels.csv", "embedding.npy", "skipped.csv", "examples.csv"
 TEST_LABELS, CLUSTERS = "labels-test.csv", "clusters.csv"
+TEXT = 120  # characters of a sample's text
 NEIGHBOURS = "neighbours.npy"  # of a clusterer that learned from some, (N, k)
 SHOWN = 16  # examples of each kind for a cluster
 
@@ -33,7 +35,7 @@ def write_table(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]
 
 def write_labels(path: Path, data: Data, where: Assignment, truth: Truth | None = None) -> None:
     """A row for each sample: its name or index, cluster (-1: noise), confidence, distance to the cluster's
-    centre (none of noise), second choice, and true class where known."""
+    centre (none of noise), second choice, true class where known, and text where there are any."""
     keys = data.files if data.files is not None else range(len(where.labels))
     columns: list[Iterable[Any]] = [
         keys,
@@ -46,6 +48,9 @@ def write_labels(path: Path, data: Data, where: Assignment, truth: Truth | None 
     if truth is not None:
         header.append("truth")
         columns.append(truth.names[code] if code >= 0 else "" for code in truth.labels.tolist())
+    if data.items is not None and data.items.texts is not None:
+        header.append("text")
+        columns.append(shortened(text, TEXT) for text in data.items.texts)
     write_table(path, header, zip(*columns, strict=True))
 
 

@@ -22,6 +22,7 @@ from ..contract.assignment import NOISE
 from ..data.data import Data
 from ..errors import DeepclustError, InvalidData, InvalidSetting, OccupiedFolder
 from ..files import write_text
+from ..words import counted
 
 MARKER = ".deepclust-sorted.json"  # what was made here, so that nothing else is ever removed
 PARTIAL = ".deepclust-partial"  # a copy that is being made
@@ -38,12 +39,9 @@ class Sorting:
 
     def check(self, data: Data) -> None:
         """Raise DeepclustError where ``data`` cannot be sorted into the folder; writes nothing."""
-        if data.files is None or data.root is None:
-            raise InvalidData(
-                f"--sort-into links files, and the data ({data.description}) are none; leave it out."
-            )
-        folder, root = Path(os.path.realpath(self.folder)), Path(os.path.realpath(data.root))
-        if folder == root or root in folder.parents:
+        files, own = _files(data)
+        folder, root = Path(os.path.realpath(self.folder)), Path(os.path.realpath(own))
+        if data.root is not None and (folder == root or root in folder.parents):
             raise OccupiedFolder(
                 f"--sort-into '{self.folder}' lies in the data's own folder '{data.root}', where it would "
                 "become data; choose a folder outside it."
@@ -69,15 +67,14 @@ class Sorting:
         Raises DeepclustError as ``check`` does, and where the folder cannot be written.
         """
         self.check(data)
-        assert data.files is not None
-        assert data.root is not None
+        files, root = _files(data)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             earlier = _read_marker(self.folder)
             with contextlib.suppress(FileNotFoundError):
                 (self.folder / PARTIAL).unlink()
             _remove(self.folder, earlier)
-            self._make(data.root, data.files, labels, n_clusters, earlier["folders"], quiet)
+            self._make(root, files, labels, n_clusters, earlier["folders"], quiet)
         except OSError as error:
             raise _cannot(self.folder, error) from error
 
@@ -128,6 +125,24 @@ def asked_for(folder: Path | None, copy: bool) -> Sorting | None:
             raise InvalidSetting("--copy says how --sort-into sorts; name the folder with --sort-into DIR.")
         return None
     return Sorting(Path(os.path.expanduser(folder)), copy)
+
+
+def _files(data: Data) -> tuple[Sequence[str], Path]:
+    """The file of each sample, and the folder that they are relative to; raises InvalidData without any."""
+    if data.items is not None and data.items.paths is not None:
+        without = sum(not path for path in data.items.paths)
+        if without:
+            raise InvalidData(
+                f"--sort-into links files, and {counted(without, 'sample', ',')} of {len(data):,} "
+                f"{'has' if without == 1 else 'have'} none among the items; leave it out."
+            )
+        return data.items.paths, data.items.root
+    if data.files is None or data.root is None:
+        raise InvalidData(
+            f"--sort-into links files, and the data ({data.description}) are none; leave it out, or name "
+            "them in a column `path` of --items FILE."
+        )
+    return data.files, data.root
 
 
 def _places(folder: Path, clusters: Sequence[str], files: Sequence[str], labels: np.ndarray) -> Iterator[str]:

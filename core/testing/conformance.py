@@ -125,12 +125,17 @@ def check_evaluator(name: str, folder: Path, *, registry: Registry | None = None
 
 
 def check_dataset(name: str, place: Place, *, registry: Registry | None = None, **settings: Any) -> None:
-    """Load: at least two samples, uint8 or float32, finite, truth of the same length, equal bits twice."""
+    """Load: at least two samples, uint8, float16 or float32, finite, as many classes, equal bits twice."""
     registry = registry or installed()
     cls = registry.load("dataset", name)
     first, second = (cls(configs.build(cls.Config, settings, name, registry)).load(place) for _ in range(2))
     first.check(2)
-    assert first.x.dtype in (torch.uint8, torch.float32, *([torch.float64] if first.raw else []))
+    assert first.x.dtype in (
+        torch.uint8,
+        torch.float16,
+        torch.float32,
+        *([torch.float64] if first.raw else []),
+    )
     assert math.prod(first.shape) > 0
     assert first.fingerprint() == second.fingerprint(), "loading twice gives the same data"
     assert first.truth is None or len(first.truth.labels) == len(first)

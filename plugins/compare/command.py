@@ -20,7 +20,8 @@ from ...core.run.options import COMMON, asked, place_of, with_options
 def compare(
     assignments: tuple[str, ...], config: Path | None, data_root: Path, download: bool, cache: Path | None,
     out: Path | None, overwrite: bool, snapshot_seconds: float, quiet: bool, labels: str | None,
-    image_size: str | None, evaluators: tuple[str, ...], recipe: str | None, **options: Any,
+    items: str | None, image_size: str | None, evaluators: tuple[str, ...], recipe: str | None,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Run every encoder with every clusterer over several seeds, and write a table of the scores.
 
@@ -38,7 +39,7 @@ def compare(
     from . import comparison
 
     options["evaluators"] = evaluators or None
-    tables, settings = asked(config, assignments, labels, image_size, recipe, options)
+    tables, settings = asked(config, assignments, labels, image_size, items, recipe, options)
     overrides = {**options, "settings": settings}
     folder, table = comparison.compare(
         comparison.comparison_from(tables, overrides),

@@ -26,6 +26,7 @@ from ...core import (
 )
 from ...core.data.scaling import check_integers, scaled
 from ...core.data.training_range import fitted
+from ...core.toolbox.items import give_items
 from ...core.words import counted
 from .sparse import is_sparse, read_sparse
 from .split import check_leave_out, hold_out
@@ -54,6 +55,9 @@ class ArrayConfig:
         inherited=False,
     )
     labels: str | None = setting(None, "a .npy file with the labels, for scores alone", inherited=False)
+    items: str | None = setting(
+        None, "a table with id, text and path of an image of each sample (--items)", inherited=False
+    )
     channels: Literal["auto", "first", "last"] = setting(
         "auto", "where image channels are; auto: last where that axis is 1, 3 or 4 long"
     )
@@ -68,8 +72,8 @@ class ArrayConfig:
 class Array(Dataset):
     """Rows (N, D) or images (N, H, W), (N, H, W, C), (N, C, H, W) from NumPy's files.
 
-    uint8 stays as it is, other images become float32, other rows float32 or float64, whichever holds
-    their values; a .npy of these is memory-mapped, a sparse matrix of SciPy's made dense.
+    uint8 and float16 stay as they are, other images become float32, other rows float32 or float64,
+    whichever holds their values; a .npy of these is memory-mapped, a sparse matrix of SciPy's made dense.
     Object arrays are never unpickled.
     """
 
@@ -111,6 +115,7 @@ class Array(Dataset):
         if isinstance(x, np.memmap) and x.dtype == kept_type(x):  # else it was copied
             mapped = Mapped(x, lambda rows: arrange(torch.from_numpy(rows), self.config.channels))
         data = Data(pixels, f"{path.name}, {part}{counted(len(x), 'sample')}", revealed=truth, mapped=mapped)
+        data = give_items(data, self.config.items)
         if self.config.split != "train-test":
             return data
         if not first:
@@ -204,7 +209,7 @@ def _unreadable(path: Path, error: Exception) -> str:
 
 
 def _tensor(x: np.ndarray, path: str, channels: str) -> torch.Tensor:
-    """(N, D) rows or (N, C, H, W) images, uint8 or float32."""
+    """(N, D) rows or (N, C, H, W) images, uint8, float16, float32 or float64."""
     if x.dtype.kind not in "biuf":
         raise InvalidData(f"'{path}' holds values of type {x.dtype}; numbers are needed.")
     if x.ndim not in (2, 3, 4):

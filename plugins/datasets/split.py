@@ -56,5 +56,6 @@ def _take(data: Data, rows: np.ndarray, description: str) -> Data:
     return replace(
         data, x=x, description=description, mapped=None,
         files=None if data.files is None else [data.files[i] for i in rows.tolist()],
+        items=None if data.items is None else data.items.take(rows.tolist()),
         revealed=None if truth is None else Truth(truth.labels[rows], truth.names),
     )  # fmt: skip

@@ -54,8 +54,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
     Samples X are rows (n_samples, n_features), or images (n_samples, height, width), with channels
     last (n, h, w, c) where that axis is 1, 3 or 4 long, else first (n, c, h, w). uint8 stays as it is, and
-    networks see it as 0 to 1; all other numbers become float32. Rows are scaled as ``deepclust run`` scales
-    those of a .npy file.
+    networks see it as 0 to 1; they see all other numbers as float32. Rows are scaled as ``deepclust run``
+    scales those of a .npy file.
 
     Parameters
     ----------

@@ -10,6 +10,6 @@ def deepclust_clusterers() -> Iterator[Component]:
     yield Component(
         "kmeans",
         "deepclust.plugins.kmeans.model:KMeans",
-        "k-means with greedy k-means++; scikit-learn's on the CPU, batched restarts on a GPU",
+        "k-means with greedy k-means++; batched restarts in torch, or scikit-learn's",
         paper="Lloyd 1982; Arthur & Vassilvitskii 2007, k-means++",
     )

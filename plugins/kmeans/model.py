@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from ...core import Clusterer, Data, Encoder, Run, embed, progress, setting
+from ...core import Clusterer, Data, Encoder, Run, Size, embed, progress, setting
 from . import lloyd
+
+WIDE = 64  # values of a code from which on torch's implementation is the faster on a CPU as well
+RESTARTS, MANY = 20, 100_000  # beyond so many samples there are as many fewer restarts
 
 
 @dataclass(frozen=True)
 class KMeansConfig:
-    n_init: int = setting(20, "restarts, of which the one with the least inertia is kept", low=1)
+    n_init: int = setting(
+        RESTARTS,
+        "restarts, of which the one with the least inertia is kept; fewer by default of more than 100,000 "
+        "samples",
+        low=1,
+    )
     max_iter: int = setting(300, "most iterations of a restart", low=1)
     tol: float = setting(
         1e-4, "stop a restart when its centres move less, relative to the data's variance", low=0
     )
     implementation: Literal["auto", "sklearn", "torch"] = setting(
-        "auto", "auto: scikit-learn's where the codes are on the CPU, torch's elsewhere"
+        "auto", "auto: scikit-learn's of codes of fewer than 64 values on the CPU, else torch's"
     )
     memory_mb: int = setting(256, "temporary memory of the torch implementation, in MiB", low=1)
 
@@ -40,6 +49,11 @@ class KMeans(Clusterer):
         self.register_buffer("centers", torch.zeros(n_clusters, latent_dim))
         self.register_buffer("spread", torch.ones(()))
 
+    @classmethod
+    def defaults(cls, shape: Size, n_samples: int) -> Mapping[str, Any]:
+        """Fewer restarts of many samples, whose best start differs little from the others."""
+        return {"n_init": max(1, RESTARTS * MANY // n_samples)} if n_samples > MANY else {}
+
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Cluster ``encoder``'s codes of all samples; the encoder stays as it is."""
         z = embed(encoder, data, autocast=run.autocast)
@@ -53,8 +67,8 @@ class KMeans(Clusterer):
 
     def _cluster(self, z: Tensor, run: Run) -> lloyd.KMeansResult:
         c, seed = self.config, run.seed_for("kmeans")
-        on_cpu = z.device.type == "cpu"
-        if c.implementation == "sklearn" or (c.implementation == "auto" and on_cpu):
+        narrow = z.device.type == "cpu" and z.shape[1] < WIDE
+        if c.implementation == "sklearn" or (c.implementation == "auto" and narrow):
             return self._cluster_by_sklearn(z.cpu().numpy(), seed, run.quiet)
         return lloyd.kmeans(
             z, self.n_clusters, n_init=c.n_init, max_iter=c.max_iter, tol=c.tol, seed=seed,

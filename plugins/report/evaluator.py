@@ -19,7 +19,7 @@ from .gallery import show_decoded, show_generated
 from .history import read_count, read_stages
 from .latent import decode_grid
 from .map import make_map
-from .picture import Pictures
+from .picture import Pictures, Thumbnails
 from .score import read_parts, tiles
 from .sheet import Sheet
 from .summary import Confusion, class_name, confuse
@@ -60,7 +60,10 @@ class Report(Evaluator):
         columns = None
         if len(result.data.shape) == 1:
             columns = describe_columns(result.data, result.labels, result.n_clusters)
-        sheet = Sheet(result, pictures, columns, confusion, c.prototypes, c.doubtful)
+        shown: Pictures | Thumbnails = pictures
+        if not pictures.there and result.items is not None and result.items.paths is not None:
+            shown = Thumbnails(result.items)
+        sheet = Sheet(result, shown, columns, confusion, c.prototypes, c.doubtful)
         sections = []
         with progress("writing the report", len(sheet.filled), "clusters", quiet=result.quiet) as advance:
             for k in sheet.filled:
@@ -90,7 +93,8 @@ class Report(Evaluator):
                 "noise": sheet.noise(figure.UNKNOWN),
                 "empty": sorted(set(range(result.n_clusters)) - set(sheet.filled)),
                 "sheet": sheet,
-                "pictures": pictures,
+                "pictures": shown,
+                "texts": result.items is not None and result.items.texts is not None,
                 "map": shown_map,
                 "sizes": write_figure(
                     lambda: figure.draw_sizes(sheet.sizes, palette), folder, "sizes",

@@ -8,10 +8,12 @@ import math
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from ...core import Data
+from ...core.data.items import Items
+from ...core.words import counted
 
 SIDE = 112  # pixels of the longer side at most: twice what the page shows, for fine screens
 PNG_SIDE = 48  # up to here a PNG, which is exact; above a JPEG, which is smaller
@@ -68,11 +70,7 @@ class Pictures:
 
     def encode(self, x: Tensor) -> str:
         """A sample (C, H, W) as a data URI."""
-        image = self._image(x, SIDE)
-        file = io.BytesIO()
-        kind = "png" if max(x.shape[1:]) <= PNG_SIDE else "jpeg"
-        image.save(file, kind, **({"optimize": True} if kind == "png" else {"quality": 85}))
-        return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+        return _uri(self._image(x, SIDE), exact=max(x.shape[1:]) <= PNG_SIDE)
 
     def pixels(self, x: Tensor, side: int) -> np.ndarray:
         """A sample (C, H, W) as bytes, its longer side at most ``side``.  # (h, w) or (h, w, 3)"""
@@ -89,3 +87,53 @@ class Pictures:
             return image
         width, height = (max(1, round(s * side / longest)) for s in image.size)
         return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+class Thumbnails:
+    """Pictures of rows from the files that their items name, of those that can be read, each made once.
+
+    As ``Pictures`` to those that show samples. notes: how many files could not be read.
+    """
+
+    there, pixelated = True, False
+
+    def __init__(self, items: Items) -> None:
+        self.items = items
+        self._made: dict[int, str | None] = {}
+
+    def make(self, index: np.ndarray) -> None:
+        """Read the files of the samples at ``index``, those that are new."""
+        for i in sorted({*index.tolist()} - self._made.keys()):
+            self._made[i] = self._read(i)
+
+    def __getitem__(self, index: int) -> str | None:
+        return self._made[index]
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what is not shown."""
+        assert self.items.paths is not None
+        lost = sum(uri is None and bool(self.items.paths[i]) for i, uri in self._made.items())
+        return [f"{counted(lost, 'picture')} could not be read."] if lost else []
+
+    def _read(self, i: int) -> str | None:
+        assert self.items.paths is not None
+        if not self.items.paths[i]:
+            return None
+        try:
+            with Image.open(self.items.root / self.items.paths[i]) as file:
+                file.draft("RGB", (2 * SIDE, 2 * SIDE))  # of a JPEG fewer pixels are decoded
+                image = ImageOps.exif_transpose(file)
+                image = image.convert("L" if image.mode in ("1", "L") else "RGB")
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # all that Pillow raises
+            return None
+        exact = max(image.size) <= PNG_SIDE
+        image.thumbnail((SIDE, SIDE))
+        return _uri(image, exact=exact)
+
+
+def _uri(image: Image.Image, *, exact: bool) -> str:
+    """A picture as a data URI."""
+    file, kind = io.BytesIO(), "png" if exact else "jpeg"
+    image.save(file, kind, **({"optimize": True} if exact else {"quality": 85}))
+    return f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"

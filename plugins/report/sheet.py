@@ -11,13 +11,15 @@ import torch
 
 from ...core import NOISE, HasNeighbours, Result
 from ...core.toolbox.neighbour import nearest
+from ...core.words import shortened
 from .column import Columns
-from .picture import Pictures
+from .picture import Pictures, Thumbnails
 from .summary import Confusion, class_name
 from .text import number
 
 MOST_EXAMPLES = 1200  # of prototypes and doubtful members together, which bounds the page
 SETS_APART = 5  # columns for each cluster
+TEXT = 240  # characters of a sample's text
 ROWS_FOR = 10  # clusters whose members' neighbours are shown
 
 
@@ -25,7 +27,8 @@ ROWS_FOR = 10  # clusters whose members' neighbours are shown
 class Example:
     """A sample as the page shows it.
 
-    about: name, cluster, confidence, second choice, class. mark: what is odd about it, or nothing.
+    text: what the user's items say of it. about: name, cluster, confidence, second choice, class. mark:
+    what is odd about it, or nothing.
     """
 
     name: str
@@ -37,6 +40,7 @@ class Example:
     second: int = 0
     true: str = ""
     values: Sequence[str] = ()
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,7 @@ class Sheet:
     def __init__(
         self,
         result: Result,
-        pictures: Pictures,
+        pictures: Pictures | Thumbnails,
         columns: Columns | None,
         confusion: Confusion | None,
         prototypes: int,
@@ -158,10 +162,23 @@ class Sheet:
             about.append(f"class {true}")
             majority = self.confusion.majority(cluster) if self.confusion and cluster != NOISE else None
             mark = true if majority is not None and majority[0] != code else ""
+        text = ""
+        if result.items is not None and result.items.texts is not None:
+            text = shortened(result.items.texts[i], TEXT)
+            about.append(text)
         picture = self.pictures[i] if self.pictures.there else None
         confidence = f"{result.confidence[i]:.3f}"
         return Example(
-            name, " \N{MIDDLE DOT} ".join(about), caption, picture, mark, confidence, second, true, values
+            name,
+            " \N{MIDDLE DOT} ".join(about),
+            caption,
+            picture,
+            mark,
+            confidence,
+            second,
+            true,
+            values,
+            text,
         )
 
     def _apart(self, cluster: int, apart: np.ndarray) -> list[tuple[str, str, str, str]]:

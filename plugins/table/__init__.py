@@ -1,4 +1,4 @@
-"""Tables in text files as a data set."""
+"""Tables as a data set."""
 
 from collections.abc import Iterator
 
@@ -10,6 +10,16 @@ def deepclust_datasets() -> Iterator[Component]:
     yield Component(
         "table",
         "deepclust.plugins.table.table:Table",
-        "a .csv or .tsv file with a header: give its path as --data",
-        reads=(".csv", ".tsv"),
+        "a table, .csv, .tsv, .parquet or .jsonl: give its path as --data",
+        reads=(
+            ".csv",
+            ".csv.gz",
+            ".tsv",
+            ".tsv.gz",
+            ".parquet",
+            ".jsonl",
+            ".jsonl.gz",
+            ".ndjson",
+            ".ndjson.gz",
+        ),  # fmt: skip
     )

@@ -178,7 +178,7 @@ def _notation(
             one, two = best.number(row[i]), other.number(row[i])
             if one is not None and two is not None and one != two:
                 raise InvalidData(
-                    f"'{sheet.path}', line {line}, column {sheet.shown(i)}: '{row[i].strip()}' may be "
+                    f"{sheet.at(line)}, column {sheet.shown(i)}: '{row[i].strip()}' may be "
                     f"{one:.10g} or {two:.10g}, and no other number of the table tells which; say "
                     f"-s data.thousands={best.thousands} for the one, "
                     f"-s data.thousands={other.thousands} for the other."
@@ -225,7 +225,7 @@ def _category(values: list[str], n_empty: int, n_rows: int) -> Mapping[str, Any]
 def _odd_date(sheet: Sheet, i: int, form: str) -> InvalidData:
     line, cell = find(sheet, i, lambda cell: cell.lower() not in MISSING and days(cell, form) is None)
     return InvalidData(
-        f"'{sheet.path}', line {line}, column {sheet.shown(i)}: '{cell[:40]}' is no date as the others are; "
+        f"{sheet.at(line)}, column {sheet.shown(i)}: '{cell[:40]}' is no date as the others are; "
         "correct it or leave the cell empty."
     )
 

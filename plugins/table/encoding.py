@@ -129,8 +129,7 @@ def _days(sheet: Sheet, name: str, cells: Sequence[str], form: str) -> np.ndarra
             sheet, sheet.header.index(name), lambda c: c.lower() not in MISSING and days(c, form) is None
         )
         raise InvalidData(
-            f"'{sheet.path}', line {line}, column '{name}': '{cell[:40]}' is no date written as in training "
-            f"({form})."
+            f"{sheet.at(line)}, column '{name}': '{cell[:40]}' is no date written as in training ({form})."
         )
     return np.array(found, np.float64)
 

@@ -1,16 +1,19 @@
-"""A text file of rows and columns: its header, its numbers, and where in it something is wrong."""
+"""A file of rows and columns: its header, its numbers, and where in it something is wrong."""
 
 from __future__ import annotations
 
 import csv
+import gzip
+import io
 import math
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 import numpy as np
 
@@ -18,6 +21,7 @@ from ...core import InvalidData
 from ...core.data.scaling import ROUNDING, alike, lost_digits
 from ...core.words import counted
 from .number import MISSING, PLAIN, Notation, readings
+from .source import Source, open_source
 
 EXACT = 2.0**53  # up to here float64 has all integers
 DELIMITERS = (",", ";", "\t", "|")
@@ -25,12 +29,21 @@ DELIMITERS = (",", ";", "\t", "|")
 
 @dataclass(frozen=True)
 class Sheet:
-    """A table in a file. header: its columns' names. notation: how its numbers are written."""
+    """A table in a file.
+
+    header: its columns' names. notation: how its numbers are written. source: what reads a file that is no
+    text of rows and columns.
+    """
 
     path: Path
     delimiter: str
     header: tuple[str, ...]
     notation: Notation = PLAIN
+    source: Source | None = None
+
+    def at(self, line: int) -> str:
+        """Where a row is in the file, for messages: its line, of Parquet its number."""
+        return f"'{self.path}', {'line' if self.source is None else self.source.unit} {line}"
 
     def shown(self, column: int) -> str:
         """What a column is called in messages."""
@@ -42,24 +55,35 @@ def open_sheet(path: Path) -> Sheet:
 
     Raises InvalidData for what cannot be read, is empty, or has no header of distinct names.
     """
+    if (source := open_source(path)) is not None:
+        header = tuple(name.strip() for name in source.header)
+        _check_names(path, header)
+        return Sheet(path, ",", header, source=source)
     _check_text(path)
     with _opened(path) as file:
         hinted = _hint(file)
         first = next(_lines(file), "")
         if not first.strip():
             raise InvalidData(f"'{path}' is empty, or its first line is; a table with a header is needed.")
-        delimiter = hinted or _delimiter(first, "\t" if path.suffix.lower() == ".tsv" else ",")
+        delimiter = hinted or _delimiter(
+            first, "\t" if path.name.lower().endswith((".tsv", ".tsv.gz")) else ","
+        )
         file.seek(0)
         _hint(file)
         header = tuple(name.strip() for name in next(csv.reader(_lines(file), delimiter=delimiter)))
     if _is_data(header):
         shown = ", ".join(header[:4]) + (", ..." if len(header) > 4 else "")
         raise InvalidData(f"'{path}' begins with numbers ({shown}); its first line must name the columns.")
+    _check_names(path, header)
+    return Sheet(path, delimiter, header)
+
+
+def _check_names(path: Path, header: Sequence[str]) -> None:
+    """Raise InvalidData where two columns have one name."""
     for name in header:
         if name and header.count(name) > 1:
             places = [str(i + 1) for i, other in enumerate(header) if other == name]
             raise InvalidData(f"'{path}': the columns {' and '.join(places)} are both named '{name}'.")
-    return Sheet(path, delimiter, header)
 
 
 def read_numbers(
@@ -124,6 +148,9 @@ def walk(sheet: Sheet) -> Iterator[tuple[int, list[str]]]:
     Raises InvalidData for a row whose cells are too few or too many.
     """
     width = len(sheet.header)
+    if sheet.source is not None:
+        yield from sheet.source.rows()
+        return
     with _opened(sheet.path) as file:
         for line, row in _rows(file, sheet):
             if len(row) != width:
@@ -138,6 +165,8 @@ def _parse(
     sheet: Sheet, numbers: Sequence[int], texts: Sequence[int], *, plain: bool
 ) -> tuple[np.ndarray, list[list[str]]]:
     """As ``read``. plain: by NumPy's own parser. Raises ValueError for a cell or row that is none."""
+    if sheet.source is not None:
+        return _take(sheet, sheet.source, numbers, float if plain else _value(sheet.notation), texts)
     kept: dict[int, list[str]] = {i: [] for i in texts}
     wanted = frozenset(numbers)
     converters: dict[int | str, Callable[[str], float]] = {}
@@ -162,6 +191,17 @@ def _parse(
     if rows.size and list(numbers) != list(range(rows.shape[1])):
         rows = rows[:, list(numbers)]
     return rows, list(kept.values())
+
+
+def _take(
+    sheet: Sheet, source: Source, numbers: Sequence[int], value: Callable[[str], float], texts: Sequence[int]
+) -> tuple[np.ndarray, list[list[str]]]:
+    """As ``_parse``, of a table whose cells have types: numbers as they are, others by ``value``."""
+    rows = np.empty((len(source), len(numbers)))
+    for j, i in enumerate(numbers):
+        column = source.numbers(i)
+        rows[:, j] = column if column is not None else [value(cell) for cell in source.texts(i)]
+    return rows, [source.texts(i) for i in texts]
 
 
 def _is_data(header: Sequence[str]) -> bool:
@@ -205,7 +245,7 @@ def _fault(sheet: Sheet, numbers: Sequence[int], gaps: bool, reason: str) -> Inv
                     continue
                 if number is None or not math.isfinite(number):
                     return InvalidData(
-                        f"'{sheet.path}', line {line}, column {sheet.shown(i)}: {_advice(cell, sheet, i)}."
+                        f"{sheet.at(line)}, column {sheet.shown(i)}: {_advice(cell, sheet, i)}."
                     )
     except InvalidData as error:
         return error
@@ -284,10 +324,14 @@ def _lines(file: IO[str]) -> Iterator[str]:
 @contextmanager
 def _opened(path: Path) -> Iterator[IO[str]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield file
-    except OSError as error:
-        raise InvalidData(f"'{path}' cannot be read: {error.strerror or error}.") from error
+        with path.open("rb") as raw:
+            packed = path.name.lower().endswith(".gz")
+            data = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if packed else raw)
+            with io.TextIOWrapper(data, encoding="utf-8-sig", newline="") as file:
+                yield file
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise InvalidData(f"'{path}' cannot be read: {reason}.") from error
     except UnicodeDecodeError as error:
         with path.open("rb") as raw:
             wide = raw.read(2) in (b"\xff\xfe", b"\xfe\xff")

@@ -12,15 +12,17 @@ import numpy as np
 import torch
 
 from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparation, Truth, setting, truth_of
-from ...core.data.scaling import measure
-from ...core.data.training_range import compare
+from ...core.data.scaling import measure, scaled
+from ...core.data.training_range import compare, fitted
 from ...core.errors import unknown
+from ...core.toolbox.items import give_items
 from ...core.words import counted
 from . import column, encoding, number
 from .column import EMPTY, ROWS, Columns
 from .encoding import Encoded
 from .number import Notation
-from .sheet import Sheet, check_digits, open_sheet, read, read_numbers
+from .sheet import Sheet, check_digits, open_sheet, read, read_numbers, walk
+from .vectors import VECTORS, read_vectors, vector_column
 
 CHUNK = 65536  # rows standardised in one go
 COUNTED = 10  # rows from which a column that counts them is told from chance
@@ -35,6 +37,9 @@ class TableConfig:
     id: str | None = setting(None, "column that names the rows, as labels.csv then does", inherited=False)
     labels: str | None = setting(
         None, "column with the true classes, for scores alone (--labels)", inherited=False
+    )
+    items: str | None = setting(
+        None, "a table with id, text and path of an image of each row (--items)", inherited=False
     )
     columns: tuple[str, ...] = setting(
         (), "columns to cluster by, in this order; none: all that are of use", inherited=False
@@ -59,22 +64,47 @@ class TableConfig:
 
 
 class Table(Dataset):
-    """Rows (N, D) of a text file whose first line names its columns; UTF-8.
+    """Rows (N, D) of a text file whose first line names its columns (UTF-8, also gzipped), of Parquet, or of
+    JSON lines.
 
-    Cells are parted by the comma, semicolon, tab or bar that the header has most of, and may be
-    quoted. Statistics and standardised values are computed in float64.
+    Cells of text are parted by the comma, semicolon, tab or bar that the header has most of, and may be
+    quoted. A column whose cells are lists of numbers is the samples, where there is one. Statistics and
+    standardised values of the others are computed in float64.
     """
 
     Config: ClassVar[type[TableConfig]] = TableConfig
 
+    @classmethod
+    def cells(cls, path: Path) -> Mapping[str, Sequence[str]]:
+        """All columns that have a name, as texts."""
+        sheet = open_sheet(path)
+        if sheet.source is not None:
+            return {name: sheet.source.texts(i) for i, name in enumerate(sheet.header) if name}
+        columns = list(zip(*(row for _, row in walk(sheet)), strict=True)) or [()] * len(sheet.header)
+        return {name: cells for name, cells in zip(sheet.header, columns, strict=True) if name}
+
     def load(self, place: Place) -> Data:
         """The rows, with the truth where ``labels`` names a column of it."""
+        return give_items(self._load(), self.config.items)
+
+    def load_like(self, place: Place, preparation: Preparation) -> Data:
+        """The columns that ``preparation`` names, made as it says; others are ignored.
+
+        For a model of rows without names: all columns of numbers, where they are as many.
+        """
+        return give_items(self._load_like(preparation), self.config.items)
+
+    def _load(self) -> Data:
         sheet = self._open()
+        if (lists := vector_column(sheet, self.config.columns)) is not None:
+            return scaled(self._vectors(sheet, lists), self.config.scale)
         columns, rows, texts = self._typed(sheet, self._wanted(sheet))
         sheet = columns.sheet
         check_digits(sheet, [i for i, how in columns.kinds.items() if how["kind"] == "number"], rows)
         kinds: dict[str, Mapping[str, Any]] = {sheet.header[i]: how for i, how in columns.kinds.items()}
         left = {sheet.header[i] or f"column {i + 1}": reason for i, reason in columns.left.items()}
+        if sheet.source is not None and not self.config.columns:
+            left |= sheet.source.nested
         left |= {name: f"may be the true classes: --labels {name}" for name in self._classes(sheet)}
         if not kinds:
             raise InvalidData(
@@ -97,12 +127,16 @@ class Table(Dataset):
         notices = (*columns.notices, *notices)
         return replace(data, said=said, notices=notices, revealed=truth, filled=encoded.gaps)
 
-    def load_like(self, place: Place, preparation: Preparation) -> Data:
-        """The columns that ``preparation`` names, made as it says; others are ignored.
-
-        For a model of rows without names: all columns of numbers, where they are as many.
-        """
+    def _load_like(self, preparation: Preparation) -> Data:
         sheet, kept = self._open(), preparation.encoding
+        lists: str | None = preparation.extra.get(VECTORS)
+        if lists is not None and (sheet.source is None or lists not in sheet.source.vectors):
+            there = () if sheet.source is None else sheet.source.vectors
+            raise unknown(f"column of lists in '{sheet.path.name}'", lists, there)
+        if lists is None and kept is None and preparation.columns is None:  # of an array
+            lists = vector_column(sheet, self.config.columns)
+        if lists is not None:
+            return fitted(self._vectors(sheet, lists), preparation)
         if kept is not None:
             return self._load_as(sheet, preparation, kept)
         if preparation.columns is not None:
@@ -133,6 +167,13 @@ class Table(Dataset):
         data = self._data(sheet, encoded.rows, preparation, names, texts)
         strange = compare(Data(torch.from_numpy(encoded.rows), sheet.path.name), preparation)
         return replace(data, notices=(*encoding.missed(encoded), *([strange] if strange else [])))
+
+    def _vectors(self, sheet: Sheet, lists: str) -> Data:
+        """The rows that a column of lists holds, as the file has them."""
+        assert sheet.source is not None
+        c = self.config
+        truth = None if c.labels is None else _truth(sheet.source.texts(sheet.header.index(c.labels)))
+        return read_vectors(sheet, lists, c.id, truth, c.labels)
 
     def _open(self) -> Sheet:
         c = self.config

@@ -6,5 +6,5 @@ from deepclust.core import Component, hookimpl
 @hookimpl
 def deepclust_encoders():
     yield Component(
-        "pca", "deepclust_pca.model:PCA", "principal components, no training", paper="Pearson 1901"
+        "svd", "deepclust_pca.model:PCA", "principal components, no training", paper="Pearson 1901"
     )
