@@ -14,7 +14,7 @@ import click
 from .core.contract.component import KINDS
 from .core.errors import DeepclustError, PluginFailed, UnhealthyResult
 from .core.run.allocation import keep_memory
-from .core.run.options import COMMON, SORTING, asked, place_of, with_options
+from .core.run.options import COMMON, SORTING, asked, storage_of, with_options
 
 
 class _Group(click.Group):
@@ -133,7 +133,7 @@ def run(
     sorter = sorting.asked_for(sort_into, copy)
     outcome = pipeline.run(
         request,
-        place_of(data_root, download, cache, quiet),
+        storage_of(data_root, download, cache, quiet),
         out,
         check=None if sorter is None else sorter.check,
         overwrite=overwrite,

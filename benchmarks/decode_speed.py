@@ -38,7 +38,7 @@ from torchvision.transforms import CenterCrop, Compose, Resize
 from torchvision.transforms.functional import pil_to_tensor
 
 from deepclust import UnhealthyResult
-from deepclust.core import Data, Place
+from deepclust.core import Data, Storage
 from deepclust.plugins.images.folder import Images, ImagesConfig
 
 SIDE, CLASSES, BATCH = 32, 10, 256
@@ -64,7 +64,7 @@ def seconds(what: Callable[[], object]) -> float:
 
 
 def load(folder: Path, cache: Path) -> Data:
-    return Images(ImagesConfig(path=str(folder))).load(Place(folder, cache=cache, quiet=True))
+    return Images(ImagesConfig(path=str(folder))).load(Storage(folder, cache=cache, quiet=True))
 
 
 def our_epoch(data: Data, seed: int) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from quality import machine, save
 
-from deepclust.core import Data, Place, Run, embed
+from deepclust.core import Data, Run, Storage, embed
 from deepclust.core.contract import config as configs
 from deepclust.core.contract.registry import installed
 from deepclust.core.run.device import choose_precision, prepare
@@ -83,7 +83,7 @@ def main() -> None:
     args = parser.parse_args()
     device = torch.device("cpu")
     loader = installed().load("dataset", args.data)
-    data = loader(loader.Config()).load(Place(args.data_root)).seal()
+    data = loader(loader.Config()).load(Storage(args.data_root)).seal()
     flat = np.concatenate([data.slice(i, i + 8192).flatten(1).numpy() for i in range(0, len(data), 8192)])
     before = machine()
     rows: dict[str, list[tuple[float, float, float]]] = {}

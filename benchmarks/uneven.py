@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_digits, make_blobs
 
-from deepclust.core import Place
+from deepclust.core import Storage
 from deepclust.core.run import pipeline
 from deepclust.core.run.plan import Request
 
@@ -70,7 +70,7 @@ def main() -> None:
                     settings={"encoder": {"preset": "digits"} if images else {}, "clusterer": clusterer},
                 )  # fmt: skip
                 scores = pipeline.run(
-                    request, Place(out), out / file.stem / f"{way}{seed}",
+                    request, Storage(out), out / file.stem / f"{way}{seed}",
                     encoder_folder=out / file.stem / f"encoder{seed}", quiet=True,
                 ).scores  # fmt: skip
                 found[name].setdefault(way, []).append(round(scores["clustering"]["accuracy"], 4))

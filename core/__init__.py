@@ -34,9 +34,9 @@ if TYPE_CHECKING:
         Dataset,
         Encoder,
         Evaluator,
-        Place,
         Result,
         Score,
+        Storage,
     )
     from .contract.part import Part, part
     from .data.data import Data, Size, Truth, arrange, kept_type, tensor_over, truth_of
@@ -87,7 +87,7 @@ _WHERE = {
     "Mapped": "data.mapped",
     "Part": "contract.part",
     "part": "contract.part",
-    "Place": "contract.interfaces",
+    "Storage": "contract.interfaces",
     "Preparation": "data.preparation",
     "Recipe": "contract.component",
     "progress": "console",
@@ -125,7 +125,6 @@ __all__ = [
     "Mapped",
     "Optimization",
     "Part",
-    "Place",
     "Preparation",
     "Recipe",
     "Result",
@@ -133,6 +132,7 @@ __all__ = [
     "Score",
     "Size",
     "Standardise",
+    "Storage",
     "Training",
     "Transductive",
     "Truth",

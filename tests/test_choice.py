@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.core import Data, Place
+from deepclust.core import Data, Storage
 from deepclust.core.contract.config import build, layered
 from deepclust.core.contract.registry import installed
 from deepclust.core.errors import InvalidSetting, UnknownName
@@ -90,12 +90,12 @@ def test_a_run_without_names_says_and_records_its_choice(tmp_path, capsys):
         "data": str(tmp_path / "x.npy"), "clusters": 3, "epochs_scale": 0.002, "evaluators": ("clustering",),
     }  # fmt: skip
     out = tmp_path / "out"
-    run(request_from({}, overrides), Place(tmp_path), out)
+    run(request_from({}, overrides), Storage(tmp_path), out)
     said = capsys.readouterr().err
     record = json.loads((out / "run.json").read_text())
     names = [record["request"][part]["name"] for part in ("encoder", "clusterer")]
     assert f"{names[0]} + {names[1]} for images" in said
     assert record["request"]["encoder"]["settings"]["flip"] is False
     assert any(f"{names[0]} + {names[1]}" in line for line in record["said"])
-    again = run(request_from({}, overrides), Place(tmp_path), out)
+    again = run(request_from({}, overrides), Storage(tmp_path), out)
     assert again.was_finished

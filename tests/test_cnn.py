@@ -132,9 +132,9 @@ def test_unknown_labels_are_left_out_of_everything(tmp_path):
     second = fit(make(), replace(data, x=changed), tmp_path / "b").state_dict()
     assert all(torch.equal(first[k], second[k]) for k in first)
     known = labelled(data, "cnn")
-    assert sorted(set(range(60)) - set(known.places.tolist())) == unknown
+    assert sorted(set(range(60)) - set(known.indices.tolist())) == unknown
     batch = torch.tensor([3, 0])
-    assert torch.equal(known.batch(batch), data.x[known.places[batch]])
+    assert torch.equal(known.batch(batch), data.x[known.indices[batch]])
     assert known.y[batch].tolist() == [data.truth.labels[4], data.truth.labels[1]]
 
 
@@ -151,15 +151,15 @@ def test_a_class_without_samples_keeps_its_place(tmp_path):
 def test_the_validation_share_is_held_back(n, share, held):
     known = labelled(labelled_pictures(n=n, classes=2), "cnn")
     seen, rest = known.split(share, seed=3)
-    places = [seen.places.tolist(), [] if rest is None else rest.places.tolist()]
-    assert len(places[1]) == held
-    assert sorted(places[0] + places[1]) == list(range(n))
+    indices = [seen.indices.tolist(), [] if rest is None else rest.indices.tolist()]
+    assert len(indices[1]) == held
+    assert sorted(indices[0] + indices[1]) == list(range(n))
     for part in (seen, rest):
         if part is not None:
-            assert torch.equal(part.y, torch.arange(n)[part.places] % 2)
+            assert torch.equal(part.y, torch.arange(n)[part.indices] % 2)
     if 0 < held < 25 and n == 50:
-        assert known.split(share, seed=3)[0].places.tolist() == places[0]
-        assert known.split(share, seed=4)[0].places.tolist() != places[0]
+        assert known.split(share, seed=3)[0].indices.tolist() == indices[0]
+        assert known.split(share, seed=4)[0].indices.tolist() != indices[0]
 
 
 def test_the_validation_values_are_those_of_the_held_back_samples(tmp_path):
@@ -168,13 +168,13 @@ def test_the_validation_values_are_those_of_the_held_back_samples(tmp_path):
     line = log_of(tmp_path / "train")[-1]
     _, held = labelled(data, "cnn").split(0.2, Run(tmp_path).seed_for("train/validation"))
     with torch.no_grad():
-        scores = model.logits(data.x[held.places])
+        scores = model.logits(data.x[held.indices])
     own = scores[torch.arange(10), held.y]
     assert line["validation/loss"] == pytest.approx(float((scores.logsumexp(1) - own).mean()), rel=1e-4)
     assert line["validation/accuracy"] == pytest.approx(float((own == scores.amax(1)).float().mean()))
     # what was held back is not trained on
     changed = data.x.clone()
-    changed[held.places] += 1
+    changed[held.indices] += 1
     other = fit(make(batch_size=16), replace(data, x=changed), tmp_path / "changed").state_dict()
     assert all(torch.equal(v, other[k]) for k, v in model.state_dict().items())
 
@@ -187,7 +187,7 @@ def test_the_best_weights_are_put_back_where_asked(tmp_path):
     assert losses.index(min(losses)) < 7, "the last epoch is the best: the test would show nothing"
     _, held = labelled(data, "cnn").split(0.2, Run(tmp_path).seed_for("train/validation"))
     with torch.no_grad():
-        loss = F.cross_entropy(model.logits(data.x[held.places]), held.y)
+        loss = F.cross_entropy(model.logits(data.x[held.indices]), held.y)
     assert float(loss) == pytest.approx(min(losses), rel=1e-4)
     with pytest.raises(InvalidSetting, match=r"encoder\.validation above 0"):
         fit(make(keep_best=True, validation=0.0), data, tmp_path / "none")

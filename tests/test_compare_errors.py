@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deepclust.core import Place
+from deepclust.core import Storage
 from deepclust.core.contract.registry import Registry
 from deepclust.core.errors import ImpossiblePair
 from deepclust.plugins.compare.comparison import compare, comparison_from
@@ -83,7 +83,7 @@ def asked(**more):
 
 def test_a_pair_that_cannot_work_is_listed_with_its_reason_and_not_run(elsewhere, with_raw):
     wanted = asked(encoder="sdae,raw", clusterer="kmeans,idec", epochs_scale=0.01)
-    folder, table = compare(wanted, Place(elsewhere), Path("out"), quiet=True, registry=with_raw)
+    folder, table = compare(wanted, Storage(elsewhere), Path("out"), quiet=True, registry=with_raw)
     runs = {p.name for p in (folder / "runs").iterdir()}
     assert runs == {f"{p}-seed{s}" for p in ("sdae-kmeans", "sdae-idec", "raw-kmeans") for s in (0, 1)}
     rows = {(r["encoder"], r["clusterer"]): r for r in table_of(folder / "table.csv")}
@@ -101,7 +101,7 @@ def test_where_no_pair_can_work_nothing_is_written(elsewhere, with_raw):
     before = files()
     wanted = asked(encoder="raw", clusterer="idec", settings={})
     with pytest.raises(ImpossiblePair, match="decode"):
-        compare(wanted, Place(elsewhere), Path("out"), registry=with_raw)
+        compare(wanted, Storage(elsewhere), Path("out"), registry=with_raw)
     assert files() == before
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from deepclust.core import Place
+from deepclust.core import Storage
 from deepclust.core.contract.registry import GROUP, Registry
 from deepclust.core.testing import check_clusterer, check_dataset, check_encoder, check_evaluator
 
@@ -28,7 +28,7 @@ def test_clustering_keeps_an_evaluators_promises(tmp_path):
 
 
 def test_digits_keep_a_data_sets_promises():
-    check_dataset("digits", Place(Path("nowhere")))
+    check_dataset("digits", Storage(Path("nowhere")))
 
 
 def test_the_example_plugin_works_like_our_own(tmp_path, monkeypatch):

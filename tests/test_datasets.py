@@ -14,14 +14,14 @@ from scipy import sparse
 from sklearn.datasets import load_digits
 
 from deepclust.cli import main
-from deepclust.core import Data, InvalidData, Place
+from deepclust.core import Data, InvalidData, Storage
 from deepclust.core.contract.config import build
 from deepclust.core.contract.registry import installed
 
 
 def load(name: str, root="nowhere", **settings) -> Data:
     cls = installed().load("dataset", name)
-    return cls(build(cls.Config, settings, "data")).load(Place(root))
+    return cls(build(cls.Config, settings, "data")).load(Storage(root))
 
 
 def read(path, **settings) -> Data:

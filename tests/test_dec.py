@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from deepclust.core import Component, Data, Encoder, Place, assign, embed, hookimpl, truth_of
+from deepclust.core import Component, Data, Encoder, Storage, assign, embed, hookimpl, truth_of
 from deepclust.core.contract.registry import Registry
 from deepclust.core.engine import checkpoint
 from deepclust.core.errors import ImpossiblePair, LabelsHidden
@@ -217,7 +217,7 @@ def test_the_labels_of_a_run_are_its_own_models(tmp_path):
             "clusterer": {"batch_size": 32, "epochs": 3},
         },
     )  # fmt: skip
-    outcome = pipeline.run(request, Place(tmp_path), tmp_path / "run", quiet=True)
+    outcome = pipeline.run(request, Storage(tmp_path), tmp_path / "run", quiet=True)
     assert outcome.scores["clustering"]["accuracy"] == 1.0
     weights = load_file(tmp_path / "run" / "model.safetensors")
     h = (torch.from_numpy(x) - weights["encoder.inputs.mean"]) / weights["encoder.inputs.deviation"]
@@ -304,7 +304,7 @@ def test_no_unsupervised_fit_sees_the_truth(registry, tmp_path):
             evaluators=("clustering",),
             settings={"clusterer": {"n_init": 1}},
         )
-        return pipeline.run(request, Place(tmp_path), tmp_path / folder, quiet=True, registry=registry)
+        return pipeline.run(request, Storage(tmp_path), tmp_path / folder, quiet=True, registry=registry)
 
     with pytest.raises(LabelsHidden, match="supervised"):
         go("peeking", "a")

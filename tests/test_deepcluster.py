@@ -9,7 +9,7 @@ import torch
 from sklearn.cluster import KMeans
 from torch import nn
 
-from deepclust.core import Data, Encoder, Place, assign, embed
+from deepclust.core import Data, Encoder, Storage, assign, embed
 from deepclust.core.engine import Updater, checkpoint
 from deepclust.core.errors import DeepclustError, InvalidData, InvalidSetting
 from deepclust.core.run import bundle, pipeline
@@ -293,7 +293,7 @@ def test_a_saved_model_sorts_new_samples_as_it_did(tmp_path):
             "clusterer": {"epochs": 10, "lr": 0.01, "hidden": "8", "rounds": 2, "batch_size": 32},
         },
     )  # fmt: skip
-    outcome = pipeline.run(request, Place(tmp_path), tmp_path / "run", quiet=True)
+    outcome = pipeline.run(request, Storage(tmp_path), tmp_path / "run", quiet=True)
     assert outcome.scores["clustering"]["accuracy"] > 0.95
     assert outcome.scores["clustering"]["test_accuracy"] > 0.95
     model = bundle.load(tmp_path / "run", torch.device("cpu"))
@@ -309,4 +309,4 @@ def test_settings_out_of_range_are_refused_in_a_sentence(tmp_path):
     for name, value in (("rounds", 0), ("groups", 1), ("crop", 0), ("grey", 2), ("temperature", -1)):
         request = Request(clusterer="deepcluster", clusters=3, settings={"clusterer": {name: str(value)}})
         with pytest.raises(DeepclustError, match=rf"clusterer\.{name} is .*must be"):
-            pipeline.run(request, Place(tmp_path), tmp_path / "run", quiet=True)
+            pipeline.run(request, Storage(tmp_path), tmp_path / "run", quiet=True)

@@ -25,7 +25,7 @@ from sklearn.preprocessing import StandardScaler
 import deepclust
 from deepclust import DeepClustering, DeepclustWarning, UnhealthyResult
 from deepclust.cli import main
-from deepclust.core import Data, InvalidData, Place, Preparation
+from deepclust.core import Data, InvalidData, Preparation, Storage
 from deepclust.core.contract.registry import installed
 from deepclust.core.errors import DeepclustError, OccupiedFolder, TrainingFailed
 from made_estimator import QUICK, X, Y, quick
@@ -387,7 +387,7 @@ def test_a_run_of_a_table_standardises_and_names_its_columns(tmp_path):
         settings={"encoder": QUICK["encoder_params"]},
     )
     data = Data(rows, "a table", prepared=made)
-    deepclust.run(request, Place(tmp_path), tmp_path / "run", data=data, quiet=True)
+    deepclust.run(request, Storage(tmp_path), tmp_path / "run", data=data, quiet=True)
     model = DeepClustering.load(tmp_path / "run")
     assert list(model.feature_names_in_) == list("abcde")
     assert np.array_equal(model.predict(pandas.DataFrame(X, columns=list("abcde"))), model.labels_)
@@ -398,7 +398,7 @@ def test_a_run_of_a_table_standardises_and_names_its_columns(tmp_path):
 def test_errors_of_data_and_settings_are_value_errors():
     assert issubclass(InvalidData, ValueError)
     with pytest.raises(ValueError, match="there is no encoder"):
-        deepclust.run(deepclust.Request(encoder="nothing"), Place(Path("nowhere")))
+        deepclust.run(deepclust.Request(encoder="nothing"), Storage(Path("nowhere")))
 
 
 def test_progress_is_shown_where_asked(capsys):

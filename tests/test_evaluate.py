@@ -232,7 +232,7 @@ def test_classes_may_be_named_after_the_run(here):
 def test_samples_from_python_cannot_be_loaded_again_but_given_again(here):
     from deepclust import DeepClustering, Request
     from deepclust import run as run_request
-    from deepclust.core import Data, Place
+    from deepclust.core import Data, Storage
 
     with np.load("x.npz") as kept:
         x = kept["x"]
@@ -245,7 +245,7 @@ def test_samples_from_python_cannot_be_loaded_again_but_given_again(here):
     asked = {"encoder": "sdae", "clusterer": "kmeans", "clusters": 3, "epochs_scale": 0.02, "device": "cpu"}
     for names in (("clustering",), ("clustering", "svm")):
         outcome = run_request(
-            Request(**asked, evaluators=names), Place(here), here / "run", data=data, quiet=True
+            Request(**asked, evaluators=names), Storage(here), here / "run", data=data, quiet=True
         )
     assert (outcome.was_finished, outcome.evaluated) == (True, ("svm",))
     assert "missing" in outcome.scores["svm"]

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.core import Clusterer, DeepclustError, Encoder, Place, Preparation
+from deepclust.core import Clusterer, DeepclustError, Encoder, Preparation, Storage
 from deepclust.core.run import bundle as bundles
 from deepclust.core.toolbox.inference import evaluating
 from deepclust.plugins.export import export
@@ -301,7 +301,7 @@ def test_a_model_whose_file_would_say_something_else_is_not_kept(encoder, cluste
     known = file_of(encoder, clusterer)
     before = set(Path().iterdir())
     with pytest.raises(DeepclustError) as error:
-        export.export(Path("other.safetensors"), Path(f"m{ending}"), Place(Path()), registry=known)
+        export.export(Path("other.safetensors"), Path(f"m{ending}"), Storage(Path()), registry=known)
     assert reason in str(error.value)
     assert "\n" not in str(error.value)
     assert ".safetensors" in str(error.value)
@@ -311,5 +311,5 @@ def test_a_model_whose_file_would_say_something_else_is_not_kept(encoder, cluste
 
 def test_such_a_model_is_kept_as_safetensors():
     known = file_of(Plain, Asking)
-    checked = export.export(Path("other.safetensors"), Path("m.safetensors"), Place(Path()), registry=known)
+    checked = export.export(Path("other.safetensors"), Path("m.safetensors"), Storage(Path()), registry=known)
     assert "q is equal" in checked

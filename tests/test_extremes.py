@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deepclust import DeepClustering
-from deepclust.core import Data, InvalidData, Place
+from deepclust.core import Data, InvalidData, Storage
 from deepclust.core.contract.config import build
 from deepclust.core.data.scaling import scaled
 from deepclust.plugins.datasets.array import Array, ArrayConfig
@@ -15,7 +15,7 @@ ROWS = np.random.default_rng(0).normal(size=(10, 4)).astype(np.float32)
 
 def read(path, **settings):
     config = build(ArrayConfig, {"path": str(path), **settings}, "data")
-    return Array(config).load(Place(path.parent))
+    return Array(config).load(Storage(path.parent))
 
 
 def rows(x):

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deepclust import DeepClustering
-from deepclust.core import Place
+from deepclust.core import Storage
 from deepclust.core.contract.registry import installed
 from deepclust.core.run.pipeline import run
 from deepclust.core.run.plan import request_from
@@ -24,7 +24,7 @@ def load(path, **settings):
     return (
         installed()
         .make("dataset", "array", settings={"path": str(path), **settings})
-        .load(Place(path.parent))
+        .load(Storage(path.parent))
     )
 
 
@@ -73,7 +73,7 @@ def test_a_run_and_the_estimator_give_the_labels_of_single_precision(tmp_path):
     for kind in ("half", "single"):
         asked = {"encoder": "identity", "clusterer": "kmeans", "data": str(tmp_path / f"{kind}.npy")}
         request = request_from({"run": {**asked, "clusters": 2}}, {"evaluators": ["clustering", "report"]})
-        outcome = run(request, Place(tmp_path), tmp_path / kind, quiet=True)
+        outcome = run(request, Storage(tmp_path), tmp_path / kind, quiet=True)
         labels[kind] = outcome.labels
     assert np.array_equal(labels["half"], labels["single"])
     model = DeepClustering("identity", "kmeans", 2, random_state=0)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.core import Clusterer, Data, Place
+from deepclust.core import Clusterer, Data, Storage
 from deepclust.core.contract.registry import installed
 from deepclust.core.engine import Batches, Trainer, Updater
 from deepclust.core.engine.extensions import Log
@@ -59,7 +59,7 @@ def test_a_run_says_that_clusters_are_empty_and_what_to_do(tmp_path, monkeypatch
         "data": str(tmp_path / "x.npy"), "encoder": "sdae", "clusterer": "kmeans", "clusters": 3,
         "evaluators": ("clustering",), "epochs_scale": 0.02, "settings": {"encoder": {"hidden": "4"}},
     }  # fmt: skip
-    scores = run(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True).summary
+    scores = run(request_from({}, overrides), Storage(tmp_path), tmp_path / "out", quiet=True).summary
     said = scores["protocol"]["notices"][-1]
     assert said.startswith("2 of 3 clusters are empty, though k-means finds ")
     assert "lost them" in said
@@ -76,14 +76,14 @@ def rows_in(folder):
 
 def test_a_healthy_result_is_said_to_be(tmp_path):
     request = request_from({}, {**rows_in(tmp_path), "clusterer": "kmeans"})
-    scores = run(request, Place(tmp_path), tmp_path / "out", quiet=True).summary
+    scores = run(request, Storage(tmp_path), tmp_path / "out", quiet=True).summary
     assert scores["health"] == {"healthy": True, "reasons": []}
     assert json.loads((tmp_path / "out/scores.json").read_text()) == scores
 
 
 def test_every_notice_arrives_once_and_only_ill_ones_are_reasons(tmp_path, collapsing):
     request = request_from({}, {**rows_in(tmp_path), "clusterer": collapsing})
-    place, out = Place(tmp_path), tmp_path / "out"
+    place, out = Storage(tmp_path), tmp_path / "out"
     first = run(request, place, out, quiet=True).summary
     within, plain, ill = first["protocol"]["notices"][-3:]
     assert (within, plain) == ("Nothing was here.", "Nothing was [learned] either.")
@@ -100,7 +100,7 @@ def test_clusterers_that_train_log_their_health(tmp_path, clusterer):
         "data": "digits", "encoder": "sdae", "clusterer": clusterer, "epochs_scale": 0.02,
         "evaluators": ("clustering",), "settings": {"encoder": {"hidden": "16"}},
     }  # fmt: skip
-    run(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True)
+    run(request_from({}, overrides), Storage(tmp_path), tmp_path / "out", quiet=True)
     logs = sorted((tmp_path / "out" / "clusterer").rglob("log.jsonl"))
     assert logs
     for log in logs:

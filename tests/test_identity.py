@@ -7,7 +7,7 @@ from sklearn.datasets import load_digits
 from sklearn.decomposition import PCA as ScikitPCA
 from sklearn.preprocessing import StandardScaler, normalize
 
-from deepclust.core import Data, InvalidData, InvalidSetting, Place, embed
+from deepclust.core import Data, InvalidData, InvalidSetting, Storage, embed
 from deepclust.core.contract.config import build
 from deepclust.core.data.scaling import scaled
 from deepclust.core.run import bundle as bundles
@@ -151,7 +151,7 @@ def test_a_run_says_what_it_made_and_its_model_gives_the_same_codes(tmp_path, ca
     np.save(tmp_path / "x.npy", load_digits().data.astype(np.float32))
     asked = {"encoder": "pca", "clusterer": "kmeans", "data": str(tmp_path / "x.npy"), "clusters": 10}
     request = request_from({"run": asked}, {"evaluators": ["clustering"]})
-    outcome = run_pipeline(request, Place(tmp_path), tmp_path / "run")
+    outcome = run_pipeline(request, Storage(tmp_path), tmp_path / "run")
     assert "encoder: 50 principal components (10" in capsys.readouterr().err
     model_ = bundles.load(tmp_path / "run", torch.device("cpu"))
     z, where = model_.predict(outcome.data)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepclust.core import DeepclustError, InvalidData, Place
+from deepclust.core import DeepclustError, InvalidData, Storage
 from deepclust.plugins.images import cache, pool
 from deepclust.plugins.images.listing import list_images
 from made_photo import (
@@ -125,7 +125,7 @@ def test_a_change_within_the_clocks_step_is_seen(step, monkeypatch):
 
 
 def test_a_folder_of_other_files_is_read_once(capsys):
-    loud = Place(Path("nowhere"))
+    loud = Storage(Path("nowhere"))
     photos(4)
     load(place=loud)
     for i in range(4):
@@ -218,7 +218,7 @@ def test_a_cache_that_cannot_be_written():
     photos(2)
     Path("file").write_bytes(b"")
     with pytest.raises(DeepclustError, match="cannot be written.*--cache or DEEPCLUST_CACHE"):
-        load(place=Place(Path("nowhere"), cache=Path("file/sub"), quiet=True))
+        load(place=Storage(Path("nowhere"), cache=Path("file/sub"), quiet=True))
 
 
 def test_a_disk_that_gets_full(monkeypatch):
@@ -240,5 +240,5 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     load()
     assert cache_files("home/.cache/deepclust/images")
-    load(place=Place(Path("nowhere"), cache=Path("named"), quiet=True))
+    load(place=Storage(Path("nowhere"), cache=Path("named"), quiet=True))
     assert cache_files("named/images")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
-from deepclust.core import InvalidData, InvalidSetting, Place, Preparation
+from deepclust.core import InvalidData, InvalidSetting, Preparation, Storage
 from deepclust.core.contract.config import build
 from deepclust.plugins.images import decoding
 from deepclust.plugins.images.folder import Images
@@ -43,7 +43,7 @@ def test_other_files_are_counted(capsys):
     photos(3)
     for name in ("a.txt", "b.txt", "c.csv", "Makefile"):
         (Path("photos") / name).write_text("no image")
-    load(place=Place(Path("nowhere")))
+    load(place=Storage(Path("nowhere")))
     shown = capsys.readouterr().err
     assert "4 other files (.txt 2, .csv 1, without ending 1)" in shown
     assert "decoding: 3 images" in shown
@@ -234,7 +234,7 @@ def test_a_folder_without_classes():
 
 def like(shape, dtype="uint8", **settings):
     config = build(Images.Config, {"path": "photos", **settings}, "data")
-    return Images(config).load_like(Place(Path("nowhere"), quiet=True), Preparation(shape, dtype))
+    return Images(config).load_like(Storage(Path("nowhere"), quiet=True), Preparation(shape, dtype))
 
 
 def test_new_images_are_made_like_those_of_the_model():

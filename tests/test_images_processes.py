@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deepclust.core import Place
+from deepclust.core import Storage
 from deepclust.plugins.images import cache, decoding, pool
 from made_photo import (
     added,
@@ -128,7 +128,7 @@ def test_killed_at_any_moment(decoded):
     for process, (moment, left) in zip(processes, moments.items(), strict=True):
         assert process.wait() == -signal.SIGKILL
         decoded.clear()
-        place = Place(Path("nowhere"), cache=Path(f"cache-{moment}"), quiet=True)
+        place = Storage(Path("nowhere"), cache=Path(f"cache-{moment}"), quiet=True)
         assert same(load(place=place, max_skipped=0.5), expected)
         assert len(decoded) == left, moment
         assert cache_files(f"cache-{moment}") == ["index.npz", "lock", "pixels"]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deepclust.core import InvalidData, InvalidSetting, Place, Preparation
+from deepclust.core import InvalidData, InvalidSetting, Preparation, Storage
 from deepclust.core.contract.config import build
 from deepclust.plugins.images import survey
 from deepclust.plugins.images.folder import Images
@@ -350,7 +350,7 @@ def test_masks_are_not_told_to_give_a_range():
 def like(preparation, folder, **settings):
     record = json.loads(json.dumps(preparation.record()))
     config = build(Images.Config, {"path": folder, **settings}, "data")
-    place = Place(Path("nowhere"), quiet=True)
+    place = Storage(Path("nowhere"), quiet=True)
     return Images(config).load_like(place, Preparation.from_record(record))
 
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from PIL import Image
 
 from deepclust.cli import main
-from deepclust.core import Data, Dataset, InvalidData, Place
+from deepclust.core import Data, Dataset, InvalidData, Storage
 from deepclust.core.contract.registry import installed
 from deepclust.core.errors import InvalidSetting
 from deepclust.core.toolbox.items import give_items
@@ -59,7 +59,7 @@ def items(name="items/items.csv", **change):
 
 def load(**settings) -> Data:
     np.save("x.npy", rows())
-    return installed().make("dataset", "array", settings={"path": "x.npy", **settings}).load(Place(Path()))
+    return installed().make("dataset", "array", settings={"path": "x.npy", **settings}).load(Storage(Path()))
 
 
 def invoke(*arguments):
@@ -91,12 +91,12 @@ def test_rows_of_a_table_and_of_two_splits_have_items_too():
     data = installed().make(
         "dataset", "array", settings={"path": "x.npz", "split": "train-test", "items": items()}
     )
-    data = data.load(Place(Path()))
+    data = data.load(Storage(Path()))
     assert (data.files[19], data.test.files[0]) == ("doc-19", "doc-20")
     assert data.test.items.texts[0].startswith("the red one\nof row 20")
     np.savetxt("t.csv", x[:, :3], delimiter=",", header="a,b,c", comments="")
     table = installed().make("dataset", "table", settings={"path": "t.csv", "items": items()})
-    assert table.load(Place(Path())).files[5] == "doc-05"
+    assert table.load(Storage(Path())).files[5] == "doc-05"
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.core import Data, Mapped, Place
+from deepclust.core import Data, Mapped, Storage
 from deepclust.core.contract.registry import installed
 
 
@@ -38,7 +38,7 @@ def test_values_are_those_of_the_array(tmp_path, monkeypatch, layout, by_positio
     x = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     np.save(tmp_path / "x.npy", x)
     cls = installed().load("dataset", "array")
-    data = cls(cls.Config(path=str(tmp_path / "x.npy"))).load(Place(tmp_path))
+    data = cls(cls.Config(path=str(tmp_path / "x.npy"))).load(Storage(tmp_path))
     assert data.mapped is not None
     axes = {"as samples": (0, 1, 2, 3), "channels last": (0, 3, 1, 2), "grey": (0, 3, 1, 2)}[layout]
     wanted = np.atleast_3d(x).reshape(200, 9, 8, -1) if layout == "grey" else x

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from deepclust.core import Decodes, Place, has_ability
+from deepclust.core import Decodes, Storage, has_ability
 from deepclust.core.contract.registry import installed
 from deepclust.core.errors import ImpossiblePair
 from deepclust.core.run.pipeline import run
@@ -63,12 +63,12 @@ def test_the_pair_runs_to_its_scores_report_and_predictions(images, tmp_path, en
     needs = installed().load("clusterer", clusterer).needs
     if not all(has_ability(installed().load("encoder", encoder), ability) for ability in needs):
         with pytest.raises(ImpossiblePair, match=f"'{clusterer}' needs.*'{encoder}'"):
-            run(asked, Place(tmp_path), tmp_path / "out", quiet=True)
+            run(asked, Storage(tmp_path), tmp_path / "out", quiet=True)
         assert not (tmp_path / "out").exists()
         return
 
     out = tmp_path / "out"
-    outcome = run(asked, Place(tmp_path), out, quiet=True)
+    outcome = run(asked, Storage(tmp_path), out, quiet=True)
     scores = outcome.scores
     assert set(names("evaluator")) == set(scores)
     supervised = installed().find("encoder", encoder).component.supervised
@@ -76,7 +76,7 @@ def test_the_pair_runs_to_its_scores_report_and_predictions(images, tmp_path, en
     assert 0 < scores["clustering"]["test_accuracy"] <= 1
     assert scores["svm"]["test_samples"] == 21
     assert json.loads((out / "scores.json").read_text()) == outcome.summary
-    again = evaluate(out, Place(tmp_path, quiet=True)).scores
+    again = evaluate(out, Storage(tmp_path, quiet=True)).scores
     assert again == scores, "the opened model has all that evaluators look at"
     page = (out / "report.html").read_text()
     decodes = has_ability(installed().load("encoder", encoder), Decodes)
@@ -86,7 +86,7 @@ def test_the_pair_runs_to_its_scores_report_and_predictions(images, tmp_path, en
         said = [int(row["cluster"]) for row in csv.DictReader(file)]
     with np.load(images) as archive:
         np.save(tmp_path / "new.npy", archive["x_test"])
-    place = Place(tmp_path, quiet=True)
+    place = Storage(tmp_path, quiet=True)
     carry_out(out, str(tmp_path / "new.npy"), place, settings={"data": {"channels": "first"}},
               labels=tmp_path / "new.csv")  # fmt: skip
     with (tmp_path / "new.csv").open() as file:

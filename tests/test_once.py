@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.core import Data, Place, Run
+from deepclust.core import Data, Run, Storage
 from deepclust.core.contract.registry import installed
 from deepclust.core.engine import Updater, checkpoint
 from deepclust.core.errors import DeepclustError
@@ -175,7 +175,7 @@ def asked(folder, clusterer, settings):
 
 
 def finished(folder, name, *given):
-    carry_out(asked(folder, *given), Place(folder), folder / name, quiet=True, snapshot_seconds=0)
+    carry_out(asked(folder, *given), Storage(folder), folder / name, quiet=True, snapshot_seconds=0)
     return [(folder / name / file).read_bytes() for file in ("labels.csv", "model.safetensors")]
 
 

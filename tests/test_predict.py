@@ -11,7 +11,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from deepclust.core.contract.interfaces import Place
+from deepclust.core.contract.interfaces import Storage
 from deepclust.core.data.data import Data
 from deepclust.core.run.folder import read_record
 from deepclust.core.toolbox import inference
@@ -172,7 +172,7 @@ def test_the_numbers_are_those_of_the_formulas(place):
     squares = ((z[:, None] - centers) ** 2).sum(2)
     q = 1 / (1 + squares)
     q /= q.sum(1, keepdims=True)
-    result = carry_out(place / "table", str(place / "rows.csv"), Place(Path()),
+    result = carry_out(place / "table", str(place / "rows.csv"), Storage(Path()),
                        settings={"data": {"columns": "c0,c1,c2,c3,c4,c5"}})  # fmt: skip
     where = result.where
     assert where.labels.tolist() == q.argmax(1).tolist()

@@ -106,12 +106,12 @@ def test_samples_too_large_are_projected_and_many_are_evenly_spaced(monkeypatch)
     encoder = nn.Linear(600, 3)
     labels = groups((40, 40, 40))[1]
     exact = Referee(encoder, data)
-    assert exact.places.tolist() == np.linspace(0, 119, 60).round().astype(int).tolist()
+    assert exact.indices.tolist() == np.linspace(0, 119, 60).round().astype(int).tolist()
     monkeypatch.setattr(referees, "VALUES", 1000)
     projected = Referee(encoder, data)
     assert not torch.equal(projected.input, exact.input)
     assert torch.equal(projected.codes, exact.codes)
-    labels = torch.from_numpy(labels)[exact.places]
+    labels = torch.from_numpy(labels)[exact.indices]
     assert projected.judge(labels).input == pytest.approx(exact.judge(labels).input, abs=0.02)
 
 
@@ -290,10 +290,10 @@ def test_the_baseline_as_a_layer_has_the_nearest_centres_and_is_made_once(tmp_pa
 def test_of_restarts_nearly_as_good_the_one_that_parts_no_neighbours_counts(tmp_path, monkeypatch):
     """A large cloud and two small ones that are near each other: the least inertia cuts the large one."""
     rng = np.random.default_rng(0)
-    places, sizes, spreads = [[0, 0], [8, 1.5], [8, -1.5]], [150, 20, 20], [1, 0.3, 0.3]
+    indices, sizes, spreads = [[0, 0], [8, 1.5], [8, -1.5]], [150, 20, 20], [1, 0.3, 0.3]
     clouds = [
         np.pad(place, (0, 4)) + spread * rng.normal(size=(size, 6))
-        for place, size, spread in zip(places, sizes, spreads, strict=True)
+        for place, size, spread in zip(indices, sizes, spreads, strict=True)
     ]
     data = Data(torch.from_numpy(np.concatenate(clouds).astype(np.float32)), "clouds")
     encoder, found = nn.Identity(), {}

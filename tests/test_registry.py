@@ -251,7 +251,7 @@ def deepclust_extend_trainer(trainer):
 
 def test_a_third_partys_encoder_and_data_run(install, tmp_path):
     install("deepclust-mine", GOOD + OFFERS, version="0.7", model=MODEL)
-    from deepclust.core import Place
+    from deepclust.core import Storage
 
     request = deepclust.Request(
         encoder="mine", clusterer="kmeans", data="corners", device="cpu", precision="float32",
@@ -259,7 +259,7 @@ def test_a_third_partys_encoder_and_data_run(install, tmp_path):
         settings={"encoder": {"gain": "2.5"}},
     )  # fmt: skip
     out = tmp_path / "run"
-    outcome = deepclust.run(request, Place(tmp_path), out, quiet=True, registry=Registry())
+    outcome = deepclust.run(request, Storage(tmp_path), out, quiet=True, registry=Registry())
     assert outcome.scores["clustering"]["accuracy"] == 1
     assert (out / "seen.txt").read_text() == "LabelsHidden"
     record = json.loads((out / "run.json").read_text())

@@ -15,7 +15,7 @@ import torch
 
 from deepclust import DeepClustering
 from deepclust.core import Data, InvalidSetting, Run, truth_of
-from deepclust.core.contract.interfaces import Place
+from deepclust.core.contract.interfaces import Storage
 from deepclust.core.contract.registry import installed
 from deepclust.core.engine import Batches
 from deepclust.core.engine.extensions import Extension
@@ -61,7 +61,7 @@ def images() -> Data:
 
 
 def carry_out(request: Request, out: Path, **more) -> dict:
-    return pipeline.run(request, Place(Path()), out, **{"data": images(), "quiet": True, **more}).summary
+    return pipeline.run(request, Storage(Path()), out, **{"data": images(), "quiet": True, **more}).summary
 
 
 def steps_of(folder: Path) -> dict[str, int]:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from deepclust.core import Data, Place, Preparation
+from deepclust.core import Data, Preparation, Storage
 from deepclust.core.contract.config import build
 from deepclust.plugins.report.column import describe_columns
 from deepclust.plugins.report.decoding import decode_samples
@@ -113,7 +113,7 @@ def test_cells_are_shown_as_they_were_given(tmp_path, monkeypatch):
     rows = [",".join(row) for row in zip(*(cells * 5 for cells in given.values()), strict=True)]
     Path("t.csv").write_text("\n".join([",".join(given), *rows]))
     for scale in ("auto", "none"):
-        data = Table(build(TableConfig, {"path": "t.csv", "scale": scale}, "data")).load(Place(Path()))
+        data = Table(build(TableConfig, {"path": "t.csv", "scale": scale}, "data")).load(Storage(Path()))
         found = describe_columns(data.seal(), np.arange(30) % 2, 2)
         chosen = found.distinguishing(0, 9)
         assert {found.fields[j].name for j in chosen} == {*given}, "a category is one column"

@@ -12,7 +12,7 @@ from sklearn import datasets
 
 import deepclust
 from deepclust import DeepClustering, Request
-from deepclust.core import Data, InvalidData, Place, Preparation
+from deepclust.core import Data, InvalidData, Preparation, Storage
 from deepclust.core.contract.registry import installed
 from deepclust.core.data import scaling
 from deepclust.core.data.scaling import measure, scaled
@@ -362,7 +362,7 @@ def test_a_mapped_file_an_archive_and_memory_give_the_same_bits(tmp_path, kind):
     cls = installed().load("dataset", "array")
     held, index = scaled(rows(x)), torch.tensor([5, 199, 5, 0])
     for name in ("x.npy", "x.npz"):
-        data = cls(cls.Config(path=str(tmp_path / name))).load(Place(tmp_path))
+        data = cls(cls.Config(path=str(tmp_path / name))).load(Storage(tmp_path))
         assert (data.mapped is not None) == (name == "x.npy")
         assert data.preparation == held.preparation
         assert data.fingerprint() == held.fingerprint()
@@ -417,5 +417,5 @@ def test_rows_of_a_data_set_that_says_nothing_are_scaled(tmp_path):
         settings={"encoder": {"hidden": (16,), "latent_dim": 3}},
     )  # fmt: skip
     data = rows((BLOBS * THOUSANDS + 1e6).astype(np.float32))
-    deepclust.run(request, Place(tmp_path), tmp_path / "run", data=data, quiet=True)
+    deepclust.run(request, Storage(tmp_path), tmp_path / "run", data=data, quiet=True)
     assert read_record(tmp_path / "run")["preparation"]["mean"] is not None

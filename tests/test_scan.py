@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from deepclust.core import Data, Encoder, InvalidSetting, Place, Run, assign, embed, truth_of
+from deepclust.core import Data, Encoder, InvalidSetting, Run, Storage, assign, embed, truth_of
 from deepclust.core.contract.config import build
 from deepclust.core.contract.registry import installed
 from deepclust.core.engine.checkpoint import seed_everything
@@ -267,7 +267,9 @@ def test_the_notice_stands_in_the_scores_of_the_run(tmp_path):
             "clusterer": {"start": "random", "label_epochs": "9", "tune_encoder": "off"},
         },
     }  # fmt: skip
-    summary = run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True).summary
+    summary = run_pipeline(
+        request_from({}, overrides), Storage(tmp_path), tmp_path / "out", quiet=True
+    ).summary
     assert any("self-labelling" in text for text in summary["protocol"]["notices"])
     assert math.isfinite(summary["clusterer"]["unsupervised_loss"])
 
@@ -318,7 +320,7 @@ def test_scan_on_simclr_learns_from_the_views_of_simclr(tmp_path, monkeypatch):
             },
         }  # fmt: skip
         monkeypatch.setattr(cls, "view", view)
-        run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / tune, quiet=True)
+        run_pipeline(request_from({}, overrides), Storage(tmp_path), tmp_path / tune, quiet=True)
         assert seen[:6] == [14, 14, 14, 14, 12, 12]  # SimCLR's own first, two of each of its batches
         assert seen[6:8] == [14, 14]  # of the batch that is looked at when it has ended
         assert seen[8 : 8 + len(expected)] == expected
@@ -332,7 +334,7 @@ def test_what_cannot_be_is_refused_before_the_encoder_trains(tmp_path):
         "settings": {"clusterer": {"view": "strong"}},
     }  # fmt: skip
     with pytest.raises(InvalidSetting, match="say -s clusterer.view=none"):
-        run_pipeline(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True)
+        run_pipeline(request_from({}, overrides), Storage(tmp_path), tmp_path / "out", quiet=True)
     assert not (tmp_path / "out").exists()
 
 

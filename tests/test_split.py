@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from deepclust.core import Data, InvalidData, InvalidSetting, Place, truth_of
+from deepclust.core import Data, InvalidData, InvalidSetting, Storage, truth_of
 from deepclust.core.contract.config import build
 from deepclust.core.contract.registry import installed
 from deepclust.core.errors import UnknownName
@@ -34,7 +34,7 @@ def archive(path, **changed):
 
 def load(path, **settings) -> Data:
     cls = installed().load("dataset", "array")
-    return cls(build(cls.Config, {"path": str(path), **settings}, "data")).load(Place(path.parent))
+    return cls(build(cls.Config, {"path": str(path), **settings}, "data")).load(Storage(path.parent))
 
 
 def run_on(path, out, **settings):
@@ -43,7 +43,7 @@ def run_on(path, out, **settings):
         "evaluators": ("clustering",), "epochs_scale": 0.05,
         "settings": {"data": settings, "encoder": {"hidden": "8", "latent_dim": "2"}},
     }  # fmt: skip
-    return run(request_from({}, overrides), Place(path.parent), out, quiet=True)
+    return run(request_from({}, overrides), Storage(path.parent), out, quiet=True)
 
 
 def test_the_parts_of_an_archive_are_kept_apart(tmp_path):
@@ -131,7 +131,7 @@ def test_a_supervised_encoder_does_not_see_the_test_split(tmp_path, monkeypatch)
         "data": str(tmp_path / "a.npz"), "encoder": "cnn", "clusterer": "kmeans", "clusters": 2,
         "evaluators": ("clustering",), "settings": {"data": {"split": "train-test"}},
     }  # fmt: skip
-    run(request_from({}, overrides), Place(tmp_path), tmp_path / "out", quiet=True)
+    run(request_from({}, overrides), Storage(tmp_path), tmp_path / "out", quiet=True)
     assert [(len(data), data.test) for data in seen] == [(30, None)]
     assert seen[0].truth is not None
 

@@ -14,11 +14,11 @@ import torch
 from click.testing import CliRunner
 
 from deepclust.cli import main
-from deepclust.core import DeepclustError, Place, Preparation
+from deepclust.core import DeepclustError, Preparation, Storage
 from deepclust.core.contract.config import build
 from deepclust.plugins.table.table import Table, TableConfig
 
-HERE = Place(Path())
+HERE = Storage(Path())
 
 
 @pytest.fixture(autouse=True)

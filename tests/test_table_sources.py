@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 
 from deepclust.cli import main
-from deepclust.core import DeepclustError, InvalidData, InvalidSetting, Place
+from deepclust.core import DeepclustError, InvalidData, InvalidSetting, Storage
 from deepclust.core.contract.config import build
 from deepclust.core.contract.registry import installed
 from deepclust.core.data.scaling import scaled
@@ -21,7 +21,7 @@ from deepclust.plugins.table.table import Table, TableConfig
 
 arrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
-HERE = Place(Path())
+HERE = Storage(Path())
 N = 60
 
 

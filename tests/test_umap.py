@@ -12,7 +12,7 @@ from sklearn.manifold import trustworthiness
 from sklearn.metrics import pairwise_distances
 from sklearn.neighbors import KNeighborsClassifier
 
-from deepclust.core import Data, InvalidData, InvalidSetting, Mapped, Place, Run, Standardise, embed
+from deepclust.core import Data, InvalidData, InvalidSetting, Mapped, Run, Standardise, Storage, embed
 from deepclust.core.contract.config import build
 from deepclust.core.engine import Updater
 from deepclust.core.engine.checkpoint import seed_everything
@@ -341,4 +341,4 @@ def test_backbones_that_cannot_be_are_refused(shape, settings, error):
 def test_idec_is_refused_as_there_is_no_decoder(tmp_path):
     request = request_from({}, {"data": "digits", "encoder": "umap", "clusterer": "idec", "clusters": 10})
     with pytest.raises(ImpossiblePair, match="idec"):
-        run_pipeline(request, Place(tmp_path), tmp_path / "out", quiet=True)
+        run_pipeline(request, Storage(tmp_path), tmp_path / "out", quiet=True)

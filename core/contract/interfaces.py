@@ -234,7 +234,7 @@ class Evaluator(ABC):
 
 
 @dataclass(frozen=True)
-class Place:
+class Storage:
     """Where data sets are looked for, and how they are loaded.
 
     root: the folder of data sets by name. download: whether what is missing there may be fetched.
@@ -274,13 +274,13 @@ class Dataset(ABC):
         return None
 
     @abstractmethod
-    def load(self, place: Place) -> Data:
+    def load(self, storage: Storage) -> Data:
         """The data on the CPU.
 
         Raises InvalidData where they are missing, with the files expected and how to get them.
         """
 
-    def load_like(self, place: Place, preparation: Preparation) -> Data:
+    def load_like(self, storage: Storage, preparation: Preparation) -> Data:
         """New data, made as ``preparation`` says that a model's data were.
 
         ``config`` has the settings that the model's data were read with, where it is this data set that read
@@ -289,4 +289,4 @@ class Dataset(ABC):
         shape and type are right, standardises the rows of a model that was trained on such, and notes
         values that are far from those in training.
         """
-        return fitted(self.load(place), preparation)
+        return fitted(self.load(storage), preparation)

@@ -45,12 +45,12 @@ class Watch:
 
     def __init__(self, data: Data) -> None:
         self.data = data
-        self.places = torch.linspace(0, len(data) - 1, min(WATCHED, len(data)), dtype=torch.float64).long()
-        self.before = data.given(self.places).clone()
+        self.indices = torch.linspace(0, len(data) - 1, min(WATCHED, len(data)), dtype=torch.float64).long()
+        self.before = data.given(self.indices).clone()
 
     def check(self, who: str) -> None:
         """Raise BrokenPlugin where samples are others now."""
-        now = self.data.given(self.places)
+        now = self.data.given(self.indices)
         if not torch.equal(now, self.before):
             bad = int((now != self.before).flatten(1).any(dim=1).sum())
             raise BrokenPlugin(
@@ -61,9 +61,9 @@ class Watch:
 
 def other_labels(clusterer: Clusterer, z: Tensor, who: str) -> str:
     """A sentence where labels of codes z (N, D) are not those of the largest soft assignment, else none."""
-    places = torch.linspace(0, len(z) - 1, min(WATCHED, len(z)), dtype=torch.float64).long()
+    indices = torch.linspace(0, len(z) - 1, min(WATCHED, len(z)), dtype=torch.float64).long()
     with evaluating(clusterer):
-        rows = z[places.to(z.device)]
+        rows = z[indices.to(z.device)]
         labels, q = clusterer.predict(rows), clusterer(rows)
     own = q.gather(1, labels.clamp_min(0)[:, None])[:, 0]
     other = (labels != NOISE) & (own < q.amax(dim=1) - TIE)

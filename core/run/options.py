@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from ..contract.interfaces import Place
+    from ..contract.interfaces import Storage
 
 # fmt: off
-PLACE = [  # options of all that read data
+STORAGE = [  # options of all that read data
     click.option("--data-root", type=click.Path(path_type=Path), metavar="DIR", default=Path("data"),
                  show_default=True, envvar="DEEPCLUST_DATA", help="Where data sets lie on disk."),
     click.option("--download", is_flag=True, help="Fetch a data set that is not there."),
@@ -54,7 +54,7 @@ COMMON = [  # options of run and compare
     click.option("--overwrite", is_flag=True, help="Replace the run in the folder, start from nothing."),
     click.option("--snapshot-seconds", type=click.FloatRange(min=0), default=30, metavar="S",
                  show_default=True, help="Least time between two snapshots."),
-    *PLACE,
+    *STORAGE,
 ]
 # fmt: on
 
@@ -90,8 +90,8 @@ def asked(
     return tables, settings
 
 
-def place_of(data_root: Path, download: bool, cache: Path | None, quiet: bool) -> Place:
+def storage_of(data_root: Path, download: bool, cache: Path | None, quiet: bool) -> Storage:
     """Where data lie, as ``PLACE`` asks."""
-    from ..contract.interfaces import Place
+    from ..contract.interfaces import Storage
 
-    return Place(Path(os.path.expanduser(data_root)), download, cache, quiet)
+    return Storage(Path(os.path.expanduser(data_root)), download, cache, quiet)

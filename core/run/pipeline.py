@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..console import phase
-from ..contract.interfaces import Encoder, Place, Result
+from ..contract.interfaces import Encoder, Result, Storage
 from ..contract.registry import Registry, installed
 from ..data.data import Data
 from ..data.scaling import scaled
@@ -49,7 +49,7 @@ LESS_MEMORY = (
 
 def run(
     request: Request,
-    place: Place,
+    storage: Storage,
     out: Path | None = None,
     *,
     data: Data | None = None,
@@ -79,7 +79,7 @@ def run(
         if not quiet:
             print(text, file=sys.stderr)
 
-    data = load_data(plan.data, place, data)
+    data = load_data(plan.data, storage, data)
     choice = choose(request, data, registry)
     request = choice.fill(request)
     plan = resolve(request, registry, given=given, data=data)
@@ -159,13 +159,13 @@ def run(
     return Outcome(folder, summary, data, result.labels, result.n_clusters)
 
 
-def load_data(chosen: Chosen | None, place: Place, data: Data | None = None) -> Data:
+def load_data(chosen: Chosen | None, storage: Storage, data: Data | None = None) -> Data:
     """The samples, by default of the data set ``chosen``; scaled where they leave that open."""
     with phase("reading the data"), enough("reading the data", lambda: FEWER, InvalidData):
         if data is None:
             assert chosen is not None
             with called(chosen.source, "load"):
-                data = chosen.cls(chosen.config).load(place)
+                data = chosen.cls(chosen.config).load(storage)
         return data if data.prepared is not None else scaled(data)
 
 

@@ -328,15 +328,15 @@ def _second(trainer: Trainer) -> bool:
 
 def _few(data: Data, count: int, labelled: bool) -> tuple[Data, Data]:
     """``count`` evenly spaced samples: without labels, and with them where an encoder learns from these."""
-    places = torch.linspace(0, len(data) - 1, count, dtype=torch.float64).round().long()
+    indices = torch.linspace(0, len(data) - 1, count, dtype=torch.float64).round().long()
     x: Tensor = (
-        data.x.index_select(0, places.to(data.x.device))
+        data.x.index_select(0, indices.to(data.x.device))
         if data.mapped is None
-        else data.mapped.take(places.tolist())
+        else data.mapped.take(indices.tolist())
     )
     few = replace(data.seal(), x=x, mapped=None, filled={})
     truth = data.truth if labelled else None
     if truth is None:
         return few, few
-    labels = np.asarray(truth.labels)[places.numpy()]
+    labels = np.asarray(truth.labels)[indices.numpy()]
     return few, replace(few, revealed=Truth(labels, truth.names), sealed=False)

@@ -89,10 +89,10 @@ def length_of(
     if c.epochs is not None:
         return (run.scaled(c.epochs), "epoch")
     if most is None:
-        places = torch.arange(min(2, len(batches.data)), device=batches.data.x.device)
+        indices = torch.arange(min(2, len(batches.data)), device=batches.data.x.device)
         size = batches.size if batches is data else c.batch_size  # those made here count as asked for
         first = next(iter(updater.models.values()))
-        most = affordable_steps(first, batches.data.batch(places), size, passes)
+        most = affordable_steps(first, batches.data.batch(indices), size, passes)
     return run.length(None, batches, usual=usual, least=c.least_steps, most=most)
 
 

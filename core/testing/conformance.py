@@ -11,7 +11,7 @@ import torch
 
 from ..contract import config as configs
 from ..contract.abilities import Decodes
-from ..contract.interfaces import Encoder, Place, Result
+from ..contract.interfaces import Encoder, Result, Storage
 from ..contract.registry import Registry, installed
 from ..data.data import Data, Size, truth_of
 from ..engine.checkpoint import seed_everything
@@ -124,11 +124,11 @@ def check_evaluator(name: str, folder: Path, *, registry: Registry | None = None
             assert not known or np.isfinite(value).all(), f"score {key} is finite"
 
 
-def check_dataset(name: str, place: Place, *, registry: Registry | None = None, **settings: Any) -> None:
+def check_dataset(name: str, storage: Storage, *, registry: Registry | None = None, **settings: Any) -> None:
     """Load: at least two samples, uint8, float16 or float32, finite, as many classes, equal bits twice."""
     registry = registry or installed()
     cls = registry.load("dataset", name)
-    first, second = (cls(configs.build(cls.Config, settings, name, registry)).load(place) for _ in range(2))
+    first, second = (cls(configs.build(cls.Config, settings, name, registry)).load(storage) for _ in range(2))
     first.check(2)
     assert first.x.dtype in (
         torch.uint8,

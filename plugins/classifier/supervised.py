@@ -50,10 +50,10 @@ class ClassifierConfig(Training):
 
 @dataclass(frozen=True)
 class Labelled:
-    """The samples of ``data`` at ``places`` (M,), with their classes ``y`` (M,) int64 on the device."""
+    """The samples of ``data`` at ``indices`` (M,), with their classes ``y`` (M,) int64 on the device."""
 
     data: Data
-    places: Tensor
+    indices: Tensor
     y: Tensor
     n_classes: int
 
@@ -72,12 +72,12 @@ class Labelled:
 
     def batch(self, index: Tensor) -> Tensor:
         """The samples at ``index`` (B,), counted among the M.  # (B, *shape)"""
-        return self.data.batch(self.places[index])
+        return self.data.batch(self.indices[index])
 
     def take(self, index: Tensor) -> Labelled:
         """Those at ``index`` (B,) of the M."""
-        places, y = index.to(self.places.device), index.to(self.y.device)
-        return replace(self, places=self.places[places], y=self.y[y])
+        indices, y = index.to(self.indices.device), index.to(self.y.device)
+        return replace(self, indices=self.indices[indices], y=self.y[y])
 
     def split(self, share: float, seed: int) -> tuple[Labelled, Labelled | None]:
         """What to train on, at least two samples, and a ``share`` of all that is held back, if any."""
@@ -101,14 +101,14 @@ def labelled(data: Data, name: str) -> Labelled:
             f"encoder '{name}' learns from labels, and there are none in {data.description}: give them as y "
             "in a .npz file or with --labels, or take an encoder that needs none, such as sdae."
         )
-    places = np.flatnonzero(truth.labels >= 0)
-    y = truth.labels[places]
+    indices = np.flatnonzero(truth.labels >= 0)
+    y = truth.labels[indices]
     if len(np.unique(y)) < 2:
         raise InvalidData(
             f"encoder '{name}' learns to tell classes apart, and the labels of {data.description} name only "
             "one; label samples of at least two classes."
         )
-    where = torch.from_numpy(places).to(data.x.device)
+    where = torch.from_numpy(indices).to(data.x.device)
     n_classes = max(len(truth.names), int(y.max()) + 1)
     return Labelled(data, where, torch.from_numpy(y).to(data.device), n_classes)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ...core.run.options import COMMON, asked, place_of, with_options
+from ...core.run.options import COMMON, asked, storage_of, with_options
 
 
 @click.command()
@@ -43,7 +43,7 @@ def compare(
     overrides = {**options, "settings": settings}
     folder, table = comparison.compare(
         comparison.comparison_from(tables, overrides),
-        place_of(data_root, download, cache, quiet),
+        storage_of(data_root, download, cache, quiet),
         out,
         overwrite=overwrite,
         quiet=quiet,

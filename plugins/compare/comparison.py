@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...core.contract import config as configs
-from ...core.contract.interfaces import Place
+from ...core.contract.interfaces import Storage
 from ...core.contract.reference import short
 from ...core.contract.registry import Registry, installed
 from ...core.errors import (
@@ -185,12 +185,12 @@ def _resolve(asked: Comparison, registry: Registry) -> _Plans:
     return _Plans(plans, impossible, settings)
 
 
-def _describe(asked: Comparison, found: _Plans, place: Place, registry: Registry) -> dict[str, Any]:
+def _describe(asked: Comparison, found: _Plans, storage: Storage, registry: Registry) -> dict[str, Any]:
     """What compare.json holds; the data are loaded once for it, and checked."""
     plan = next(iter(found.plans.values()))
     device = devices.choose_device(asked.base.device)
     precision = devices.choose_precision(asked.base.precision, device)
-    data = pipeline.load_data(plan.data, place)
+    data = pipeline.load_data(plan.data, storage)
     clusters = pipeline.clusters_of(plan)
     pipeline.check_data(plan, data, clusters, registry)
     record = record_of(plan, data, clusters, device, precision)
@@ -275,7 +275,7 @@ def _names(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def compare(
     asked: Comparison,
-    place: Place,
+    storage: Storage,
     out: Path | None = None,
     *,
     overwrite: bool = False,
@@ -291,7 +291,7 @@ def compare(
     """
     registry = registry or installed()
     found = _resolve(asked, registry)
-    record = _describe(asked, found, place, registry)
+    record = _describe(asked, found, storage, registry)
     folder = out or Path("runs") / f"{stem_of(asked.base.data)}-compare"
 
     def say(text: str) -> None:
@@ -325,7 +325,7 @@ def compare(
             try:
                 outcome = pipeline.run(
                     asked.request(pair, seed),
-                    place,
+                    storage,
                     _run_folder(folder, pair, seed),
                     encoder_folder=_encoder_folder(folder, pair, seed),
                     quiet=quiet,

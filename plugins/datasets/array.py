@@ -16,8 +16,8 @@ from ...core import (
     Dataset,
     InvalidData,
     Mapped,
-    Place,
     Preparation,
+    Storage,
     arrange,
     kept_type,
     setting,
@@ -79,11 +79,11 @@ class Array(Dataset):
 
     Config: ClassVar[type[ArrayConfig]] = ArrayConfig
 
-    def load(self, place: Place) -> Data:
+    def load(self, storage: Storage) -> Data:
         """The samples, with the truth where the file or ``labels`` has it, on the scale that fits them."""
         return scaled(self._open(), self.config.scale)
 
-    def load_like(self, place: Place, preparation: Preparation) -> Data:
+    def load_like(self, storage: Storage, preparation: Preparation) -> Data:
         """The samples on the scale of ``preparation``, whatever the settings say."""
         return fitted(self._open(), preparation)
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import torch
 
-from ...core import Data, Dataset, Place, truth_of
+from ...core import Data, Dataset, Storage, truth_of
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Digits(Dataset):
     Config: ClassVar[type[DigitsConfig]] = DigitsConfig
     n_clusters: ClassVar[int | None] = 10
 
-    def load(self, place: Place) -> Data:
+    def load(self, storage: Storage) -> Data:
         """All samples, (1797, 1, 8, 8) float32."""
         from sklearn.datasets import load_digits
 

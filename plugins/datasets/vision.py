@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ...core import Data, Dataset, InvalidData, Place, setting, truth_of
+from ...core import Data, Dataset, InvalidData, Storage, setting, truth_of
 from ...core.words import counted
 from .split import check_leave_out, hold_out
 
@@ -37,13 +37,13 @@ class Vision(Dataset):
     torchvision_name: ClassVar[str]
     files: ClassVar[tuple[str, ...]]  # below the root
 
-    def load(self, place: Place) -> Data:
+    def load(self, storage: Storage) -> Data:
         """The samples as uint8 (N, C, H, W) with their classes."""
-        self._check_files(place)
+        self._check_files(storage)
         split = self.config.split
         check_leave_out(self.config.leave_out, split)
         splits = [split] if split in ("train", "test") else ["train", "test"]
-        parts = [self._open(place, part) for part in splits]
+        parts = [self._open(storage, part) for part in splits]
         pixels = [self._pixels(part) for part in parts]
         y = np.concatenate([np.asarray(getattr(p, "targets", getattr(p, "labels", None)))
                             for p in parts])  # fmt: skip
@@ -54,27 +54,27 @@ class Vision(Dataset):
         data = Data(x, f"{name}, {kept}, {counted(len(x), 'sample')}", revealed=truth_of(y, names))
         return hold_out(data, len(pixels[0]), self.config.leave_out) if split == "train-test" else data
 
-    def _check_files(self, place: Place) -> None:
-        missing = [name for name in self.files if not (place.root / name).exists()]
-        if missing and not place.download:
+    def _check_files(self, storage: Storage) -> None:
+        missing = [name for name in self.files if not (storage.root / name).exists()]
+        if missing and not storage.download:
             raise InvalidData(
-                f"{self.torchvision_name} is not in the data root '{place.root}': "
+                f"{self.torchvision_name} is not in the data root '{storage.root}': "
                 f"{', '.join(missing)} missing there. Put the files there, name another folder "
                 "with --data-root, or let torchvision fetch them with --download."
             )
 
-    def _open(self, place: Place, split: str) -> Any:
+    def _open(self, storage: Storage, split: str) -> Any:
         import torchvision.datasets as sets
 
         try:
             return getattr(sets, self.torchvision_name)(
-                str(place.root), download=place.download, **self._split(split)
+                str(storage.root), download=storage.download, **self._split(split)
             )
         except Exception as error:  # its parsers meet files that are cut or of other content with any of them
-            what = "downloaded" if place.download else "read"
+            what = "downloaded" if storage.download else "read"
             reason = next(iter(str(error).splitlines()), type(error).__name__)
             raise InvalidData(
-                f"{self.torchvision_name} could not be {what} in '{place.root}': {reason}"
+                f"{self.torchvision_name} could not be {what} in '{storage.root}': {reason}"
             ) from error
 
     def _split(self, split: str) -> dict[str, Any]:

@@ -135,7 +135,7 @@ class DeepCluster(Clusterer):
         """The baseline, with the states that give its clusters where the head can: it has no hidden layer."""
         self.head = Head(encoder.latent_dim, self.config.hidden, self.n_clusters).to(data.device)
         self.head.fit_scale(embed(encoder, data, autocast=run.autocast))
-        labels = baseline.labels[referee.places]
+        labels = baseline.labels[referee.indices]
         if self.config.hidden:
             return Start(labels, None)
         with torch.no_grad():

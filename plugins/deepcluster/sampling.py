@@ -24,7 +24,7 @@ class UniformBatches(Batches):
         self.labels = labels
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """N places, those of a cluster as often as any other's up to one, each place up to one as often."""
+        """N indices of samples: clusters are there equally often up to one, and so are the samples of each."""
         labels = self.labels().cpu()
         sizes = torch.bincount(labels)
         members = torch.split(labels.argsort(stable=True), sizes.tolist())
@@ -32,12 +32,12 @@ class UniformBatches(Batches):
         share, rest = divmod(len(labels), len(present))
         more = set(torch.randperm(len(present), generator=generator)[:rest].tolist())
         drawn = [draw(m, share + (i in more), generator) for i, m in enumerate(present)]
-        places = torch.cat(drawn)
-        return places[torch.randperm(len(places), generator=generator)]
+        indices = torch.cat(drawn)
+        return indices[torch.randperm(len(indices), generator=generator)]
 
 
-def draw(places: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """``count`` of ``places`` (M,): whole permutations of all, and a part of one more."""
-    times = -(-count // len(places))
-    rounds = [places[torch.randperm(len(places), generator=generator)] for _ in range(times)]
+def draw(indices: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """``count`` of ``indices`` (M,): whole permutations of all, and a part of one more."""
+    times = -(-count // len(indices))
+    rounds = [indices[torch.randperm(len(indices), generator=generator)] for _ in range(times)]
     return torch.cat(rounds)[:count]

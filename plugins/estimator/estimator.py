@@ -20,7 +20,7 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...core.contract import config as configs
-from ...core.contract.interfaces import Encoder, Place
+from ...core.contract.interfaces import Encoder, Storage
 from ...core.contract.reference import name_of
 from ...core.contract.registry import installed
 from ...core.data.data import Data, arrange, kept_type, tensor_over, truth_of
@@ -156,7 +156,7 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
         device = choose_device(request.device)
         with kept(device), _folder(self.out) as folder:
             start = self.encoder if isinstance(self.encoder, Encoder) else None
-            outcome = run(request, Place(Path()), folder, data=data, start=start, quiet=not self.verbose)
+            outcome = run(request, Storage(Path()), folder, data=data, start=start, quiet=not self.verbose)
             self._take(bundles.load(folder, device))
             self.embedding_, self.labels_ = np.load(folder / EMBEDDING), outcome.labels
         self._score(outcome.summary)

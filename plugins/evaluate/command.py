@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ...core.run.options import PLACE, place_of, with_options
+from ...core.run.options import STORAGE, storage_of, with_options
 
 
 @click.command()
@@ -18,7 +18,7 @@ from ...core.run.options import PLACE, place_of, with_options
               help="A setting of an evaluator, such as svm.labels=10, over what the run had; "
               "data.path=PATH where the data have moved.")  # fmt: skip
 @click.option("--device", metavar="NAME", help="auto, cpu, cuda, cuda:1, mps.  [default: the run's, or auto]")
-@with_options(PLACE)
+@with_options(STORAGE)
 def evaluate(
     folder: Path, evaluators: tuple[str, ...], assignments: tuple[str, ...], device: str | None,
     data_root: Path, download: bool, cache: Path | None, quiet: bool,
@@ -38,7 +38,7 @@ def evaluate(
     from . import evaluation
 
     outcome = evaluation.carry_out(
-        folder, place_of(data_root, download, cache, quiet), evaluators,
+        folder, storage_of(data_root, download, cache, quiet), evaluators,
         settings=configs.parse_assignments(assignments), device=device,
     )  # fmt: skip
     show_outcome(outcome, quiet)

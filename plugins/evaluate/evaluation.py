@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from ...core.contract.interfaces import Place
+from ...core.contract.interfaces import Storage
 from ...core.contract.reference import short
 from ...core.contract.registry import Registry, installed
 from ...core.data.data import Data
@@ -27,7 +27,7 @@ from ...core.words import counted
 
 def carry_out(
     folder: Path,
-    place: Place,
+    storage: Storage,
     evaluators: Sequence[str] = (),
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
@@ -66,9 +66,9 @@ def carry_out(
                 raise unknown("part with settings", part, parts, "What was trained stays as it is.")
         where = _device(device, record)
         devices.prepare(where)
-        data = _load(folder, record, settings.get("data", {}), place, registry)
+        data = _load(folder, record, settings.get("data", {}), storage, registry)
         found, result = finished.evaluate_finished(
-            folder, record, summary, data, chosen, device=where, registry=registry, quiet=place.quiet
+            folder, record, summary, data, chosen, device=where, registry=registry, quiet=storage.quiet
         )
     done = tuple(parts[1:])
     return Outcome(folder, found, data, result.labels, result.n_clusters, was_finished=True, evaluated=done)
@@ -125,7 +125,7 @@ def _device(name: str | None, record: Mapping[str, Any]) -> torch.device:
 
 
 def _load(
-    folder: Path, record: Mapping[str, Any], given: Mapping[str, Any], place: Place, registry: Registry
+    folder: Path, record: Mapping[str, Any], given: Mapping[str, Any], storage: Storage, registry: Registry
 ) -> Data:
     """The run's data, loaded as the run did; raises InvalidData where they are gone or others."""
     was = record["data"]
@@ -138,7 +138,7 @@ def _load(
     if "path" in given:
         values["path"] = str(Path(os.path.expanduser(given["path"])).resolve())
     try:
-        data = pipeline.load_data(Chosen.of(registry, "dataset", was["name"], values, "data"), place)
+        data = pipeline.load_data(Chosen.of(registry, "dataset", was["name"], values, "data"), storage)
     except (DeepclustError, OSError) as error:
         raise InvalidData(f"the data of the run in '{folder}' cannot be loaded again: {error}") from error
     for there, now, what in ((was, data, "data set"), (was.get("test"), data.test, "test split")):

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import click
 
-from ...core.run.options import PLACE, place_of, with_options
+from ...core.run.options import STORAGE, storage_of, with_options
 
 
 @click.command()
 @click.argument("model", metavar="RUN", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--overwrite", is_flag=True, help="Replace FILE where it is there.")
-@with_options(PLACE)
+@with_options(STORAGE)
 def export(
     model: Path, file: Path, overwrite: bool, data_root: Path, download: bool, cache: Path | None, quiet: bool
 ) -> None:
@@ -26,7 +26,7 @@ def export(
     """
     from . import export as exports
 
-    place = place_of(data_root, download, cache, quiet)
-    checked = exports.export(model, file, place, overwrite=overwrite)
+    storage = storage_of(data_root, download, cache, quiet)
+    checked = exports.export(model, file, storage, overwrite=overwrite)
     if not quiet:
         click.echo(f"{file}: {checked}")

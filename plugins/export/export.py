@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from ...core.console import phase
 from ...core.contract import config as configs
-from ...core.contract.interfaces import Place
+from ...core.contract.interfaces import Storage
 from ...core.contract.registry import Registry, installed
 from ...core.errors import DeepclustError
 from ...core.files import check_new_file, write_with
@@ -55,11 +55,11 @@ class Model(nn.Module):
 
 
 def export(
-    model: Path, file: Path, place: Place, *, overwrite: bool = False, registry: Registry | None = None
+    model: Path, file: Path, storage: Storage, *, overwrite: bool = False, registry: Registry | None = None
 ) -> str:
     """Write the model of a run to ``file``, whose ending says how; what it was checked on, in words.
 
-    place: where the run's data set is looked for, to check on samples of it.
+    storage: where the run's data set is looked for, to check on samples of it.
     Raises DeepclustError where that cannot be, and where the file's answers are not those of predict;
     nothing is left then.
     """
@@ -79,7 +79,7 @@ def export(
     if file.exists() and model.is_file() and file.samefile(model):
         raise DeepclustError(f"'{file}' is the model itself; name another file.")
     with phase("reading the run's data"):
-        real = _real_samples(model, bundle, place, registry)
+        real = _real_samples(model, bundle, storage, registry)
     found = ""
 
     def save(path: Path) -> None:
@@ -257,7 +257,7 @@ def _differs(got: Tensor, wanted: Tensor, tolerance: float) -> bool:
     return not bool(((got - wanted).abs() <= tolerance).all())  # NaN differs
 
 
-def _real_samples(model: Path, bundle: Bundle, place: Place, registry: Registry | None) -> Tensor | None:
+def _real_samples(model: Path, bundle: Bundle, storage: Storage, registry: Registry | None) -> Tensor | None:
     """Some of the samples of the run in the folder ``model``, None where they are not to be had."""
     if not model.is_dir():
         return None
@@ -267,7 +267,7 @@ def _real_samples(model: Path, bundle: Bundle, place: Place, registry: Registry 
     try:
         cls = (registry or installed()).load("dataset", data["name"])
         config = configs.build(cls.Config, data["settings"], "data")
-        loaded = bundles.check_fits(bundle, cls(config).load_like(place, bundle.preparation))
+        loaded = bundles.check_fits(bundle, cls(config).load_like(storage, bundle.preparation))
     except DeepclustError:
         return None  # moved or changed since
     index = torch.linspace(0, len(loaded) - 1, min(REAL, len(loaded))).long()

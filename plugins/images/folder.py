@@ -20,8 +20,8 @@ from ...core import (
     InvalidData,
     InvalidSetting,
     Mapped,
-    Place,
     Preparation,
+    Storage,
     setting,
     tensor_over,
 )
@@ -78,10 +78,10 @@ class Images(Dataset):
         """Whether images are among the first files in the folder and below."""
         return any_image(path, decoding.endings())
 
-    def load(self, place: Place) -> Data:
+    def load(self, storage: Storage) -> Data:
         """The images at the size, with the channels and on the scale that the settings say."""
         size, by_hand = _size(self.config.image_size), _range(self.config.range)
-        root, listing = self._list(place)
+        root, listing = self._list(storage)
         heads = _looking(root, listing)
         channels = None if self.config.channels == "auto" else self.config.channels
         if size is None or channels is None:
@@ -89,7 +89,7 @@ class Images(Dataset):
             grey = [head.grey for head in heads().values()]
             channels = channels or (1 if grey and all(grey) else 3)
         scale = None if by_hand is None else _for_all(by_hand, heads())
-        data, scale, found = self._open(place, root, listing, (channels, *size), scale, heads)
+        data, scale, found = self._open(storage, root, listing, (channels, *size), scale, heads)
         said = remark.of_range(found, scale, said_by="as data.range says" if by_hand else "")
         notices = [
             *data.notices,
@@ -108,13 +108,13 @@ class Images(Dataset):
         )
         return replace(data, said=said, notices=notices, prepared=prepared)
 
-    def load_like(self, place: Place, preparation: Preparation) -> Data:
+    def load_like(self, storage: Storage, preparation: Preparation) -> Data:
         """The images at the size, with the channels and on the scale of a model's.
 
         Of the settings only a range counts, for new files with values on another scale.
         """
         shape, by_hand = preparation.shape, _range(self.config.range)
-        root, listing = self._list(place)
+        root, listing = self._list(storage)
         if len(shape) != 3 or shape[0] not in (1, 3) or preparation.mean is not None:
             raise InvalidData(
                 f"'{shown(str(root))}' is a folder of images, but the run was trained on samples of shape "
@@ -130,14 +130,14 @@ class Images(Dataset):
             scale, said_by = _for_all(by_hand, heads()), "as data.range says"
         elif preparation.source is not None:
             scale, said_by = Scale(*preparation.source, bytes_too=preparation.bytes_too), "as in training"
-        data, scale, found = self._open(place, root, listing, (shape[0], shape[1], shape[2]), scale, heads)
+        data, scale, found = self._open(storage, root, listing, (shape[0], shape[1], shape[2]), scale, heads)
         notices = list(data.notices)
         if by_hand is None:
             notices += remark.of_training(found, scale, preparation.source, preparation.held)
         said = remark.of_range(found, scale, said_by=said_by)
         return replace(data, said=said, notices=notices, prepared=preparation)
 
-    def _list(self, place: Place) -> tuple[Path, Listing]:
+    def _list(self, storage: Storage) -> tuple[Path, Listing]:
         if not self.config.path:
             raise InvalidData("the data set 'images' needs a folder: give its path as --data.")
         root = Path(self.config.path).expanduser().resolve()
@@ -156,13 +156,13 @@ class Images(Dataset):
                 f"there are no images in '{shown(str(root))}' or below: {others or 'no files at all'}; "
                 f"looked for .jpg, .png, .webp, .tif and {len(endings) - 4} other endings that Pillow reads."
             )
-        if others and not place.quiet:
+        if others and not storage.quiet:
             print(f"  ignored in '{shown(str(root))}': {others}", file=sys.stderr)
         return root, listing
 
     def _open(
         self,
-        place: Place,
+        storage: Storage,
         root: Path,
         listing: Listing,
         shape: decoding.Shape,
@@ -172,9 +172,9 @@ class Images(Dataset):
         """The images, the scale that they are on, and what a sample of the files holds."""
 
         def look() -> Survey:
-            return survey(root, heads(), quiet=place.quiet)
+            return survey(root, heads(), quiet=storage.quiet)
 
-        with cache.opened(root, listing, shape, scale, look, place.cache, quiet=place.quiet) as (
+        with cache.opened(root, listing, shape, scale, look, storage.cache, quiet=storage.quiet) as (
             index,
             pixels,
         ):

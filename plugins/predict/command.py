@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ...core.run.options import PLACE, SORTING, place_of, with_options
+from ...core.run.options import SORTING, STORAGE, storage_of, with_options
 
 
 @click.command()
@@ -22,7 +22,7 @@ from ...core.run.options import PLACE, SORTING, place_of, with_options
     "--device", metavar="NAME", default="auto", help="auto, cpu, cuda, cuda:1, mps.  [default: auto]"
 )
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
-@with_options(PLACE)
+@with_options(STORAGE)
 def predict(
     model: Path, data: str, out: Path | None, embedding: Path | None, sort_into: Path | None, copy: bool,
     assignments: tuple[str, ...], device: str, overwrite: bool, data_root: Path, download: bool,
@@ -42,7 +42,7 @@ def predict(
     from . import prediction
 
     predicted = prediction.carry_out(
-        model, data, place_of(data_root, download, cache, quiet),
+        model, data, storage_of(data_root, download, cache, quiet),
         settings=configs.parse_assignments(assignments), device=device, labels=out, embedding=embedding,
         sorting=sorting.asked_for(sort_into, copy), overwrite=overwrite,
     )  # fmt: skip

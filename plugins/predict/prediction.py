@@ -16,7 +16,7 @@ import torch
 from ...core.console import phase
 from ...core.contract import config as configs
 from ...core.contract.assignment import NOISE, Assignment
-from ...core.contract.interfaces import Place
+from ...core.contract.interfaces import Storage
 from ...core.contract.registry import Registry, installed
 from ...core.data.data import Data
 from ...core.errors import DeepclustError, unknown
@@ -46,7 +46,7 @@ class Prediction:
 def carry_out(
     model: Path,
     asked: str,
-    place: Place,
+    storage: Storage,
     *,
     settings: Mapping[str, Mapping[str, Any]] | None = None,
     device: str = "auto",
@@ -71,20 +71,20 @@ def carry_out(
     bundle = open_model(model, device, registry)
     settings = settings or {}
     chosen = choose(asked, settings, bundle, registry)
-    _say_inherited(bundle, chosen, settings.get("data", {}), registry, quiet=place.quiet)
+    _say_inherited(bundle, chosen, settings.get("data", {}), registry, quiet=storage.quiet)
     for name in configs.of_training(chosen.cls.Config, settings.get("data", {})):
         print(
             f"Note: data.{name} has no effect here: new data are made as the run's own were.", file=sys.stderr
         )
-    data = load_data(bundle, chosen, place)
-    for line in () if place.quiet else data.said:
+    data = load_data(bundle, chosen, storage)
+    for line in () if storage.quiet else data.said:
         print(f"  {line}", file=sys.stderr)
     for notice in data.notices:
         print(f"Note: {notice}", file=sys.stderr)
     if sorting is not None:
         sorting.check(data)
     with phase("predicting"):
-        z, where = bundle.predict(data.to(bundle.centers.device).seal(), quiet=place.quiet)
+        z, where = bundle.predict(data.to(bundle.centers.device).seal(), quiet=storage.quiet)
     if labels is None and data.skipped:
         print(f"Note: {_lost(data)}", file=sys.stderr)
     if labels is not None:
@@ -93,7 +93,7 @@ def carry_out(
         with _writing(embedding), replacing(embedding) as file:
             np.save(file, z.cpu().numpy())
     if sorting is not None:
-        sorting.sort(data, where.labels, bundle.n_clusters, quiet=place.quiet)
+        sorting.sort(data, where.labels, bundle.n_clusters, quiet=storage.quiet)
     return Prediction(bundle, data, z, where)
 
 
@@ -148,13 +148,13 @@ def _shown(value: Any) -> str:
     return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
-def load_data(bundle: Bundle, chosen: Chosen, place: Place) -> Data:
+def load_data(bundle: Bundle, chosen: Chosen, storage: Storage) -> Data:
     """New data, made as the model's own were.
 
     Raises InvalidData where they do not fit.
     """
     with phase("reading the data"):
-        data: Data = chosen.cls(chosen.config).load_like(place, bundle.preparation)
+        data: Data = chosen.cls(chosen.config).load_like(storage, bundle.preparation)
         return bundles.check_fits(bundle, data)
 
 

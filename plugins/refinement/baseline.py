@@ -78,7 +78,7 @@ def _best(encoder: Encoder, data: Data, n_clusters: int, run: Run, referee: Refe
     z = embed(encoder, data, autocast=run.autocast)
     found = [_restart(z, n_clusters, run.child(f"baseline{i}")) for i in range(RESTARTS)]
     least = min(found, key=lambda made: float(made.spread))
-    agreement = {id(made): referee.judge(made.labels[referee.places]).mean for made in found}
+    agreement = {id(made): referee.judge(made.labels[referee.indices]).mean for made in found}
     good = [made for made in found if float(made.spread) <= NEARLY * float(least.spread)]
     best = max(good, key=lambda made: agreement[id(made)])
     if agreement[id(best)] <= agreement[id(least)] + CLEARLY:

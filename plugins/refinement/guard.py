@@ -33,7 +33,7 @@ Weights = Mapping[str, Mapping[str, Tensor]]  # states by the names of the model
 class Start:
     """What a refinement is compared with, and what it can be taken back to.
 
-    labels: (M,) int64 of the referee's places. weights: that give them, to go back to; None where no
+    labels: (M,) int64 of the referee's indices. weights: that give them, to go back to; None where no
     weights of these models do.
     """
 
@@ -178,9 +178,9 @@ class Guard(Extension):
         return self.referee.judge(self.start.labels), self.referee.judge(labels), lost
 
     def look(self) -> Tensor:
-        """The labels of the referee's places now.  # (M,)"""
+        """The labels of the referee's indices now.  # (M,)"""
         with evaluating(self.encoder, self.clusterer):
-            z = embed_at(self.encoder, self.data, self.referee.places, self.run.autocast)
+            z = embed_at(self.encoder, self.data, self.referee.indices, self.run.autocast)
             return self.clusterer.predict(z)
 
     def _keep(self, trainer: Trainer, agreement: Agreement, weights: Weights, iteration: int) -> None:

@@ -50,7 +50,7 @@ class Monitor(Extension):
     ) -> None:
         self.encoder, self.clusterer, self.data, self.autocast = encoder, clusterer, data, autocast
         watched = min(WATCHED, len(data))
-        self.places = torch.linspace(0, len(data) - 1, watched, device=data.device).round().long()
+        self.indices = torch.linspace(0, len(data) - 1, watched, device=data.device).round().long()
         self.before: Tensor | None = None
 
     def initialize(self, trainer: Trainer) -> None:
@@ -76,7 +76,7 @@ class Monitor(Extension):
     def _look(self) -> tuple[Tensor, Tensor]:
         with evaluating(self.encoder, self.clusterer), self.autocast():
             parts = [
-                self.clusterer(self.encoder(self.data.batch(i))) for i in torch.split(self.places, CHUNK)
+                self.clusterer(self.encoder(self.data.batch(i))) for i in torch.split(self.indices, CHUNK)
             ]
         confidence, labels = torch.cat(parts).max(dim=1)
         return labels, confidence

@@ -47,19 +47,19 @@ class Referee:
     """Judges labels by neighbourhoods that no refinement can shape.
 
     It is made before a refinement, from the samples and the encoder that the clusterer was given, never
-    from refined codes, where any collapse looks perfect. ``places`` (M,): the samples that it looks at,
+    from refined codes, where any collapse looks perfect. ``indices`` (M,): the samples that it looks at,
     at most ``WATCHED``, evenly spaced; their neighbours are the ``NEIGHBOURS`` nearest of them.
     """
 
     @bounded()
     def __init__(self, encoder: Encoder, data: Data, autocast: Autocast = nullcontext) -> None:
         watched = min(WATCHED, len(data))
-        self.places = torch.linspace(0, len(data) - 1, watched, device=data.device).round().long()
-        self.input = _neighbours(_flat(data, self.places))  # (M, k), places in ``places``
-        self.codes = _neighbours(embed_at(encoder, data, self.places, autocast))  # (M, k)
+        self.indices = torch.linspace(0, len(data) - 1, watched, device=data.device).round().long()
+        self.input = _neighbours(_flat(data, self.indices))  # (M, k), indices in ``indices``
+        self.codes = _neighbours(embed_at(encoder, data, self.indices, autocast))  # (M, k)
 
     def judge(self, labels: Tensor) -> Agreement:
-        """The agreement of labels (M,) int64 of ``places``."""
+        """The agreement of labels (M,) int64 of ``indices``."""
         together = [shared(labels, near) for near in (self.input, self.codes)]
         return Agreement(*torch.stack(together).tolist())
 
@@ -90,10 +90,10 @@ def lost_clusters(before: Tensor, after: Tensor, n_clusters: int) -> int:
     return int((now[columns] < LOST * was[rows]).sum())
 
 
-def embed_at(encoder: Encoder, data: Data, places: Tensor, autocast: Autocast = nullcontext) -> Tensor:
-    """The codes of the samples at ``places`` (M,), float32, in eval mode.  # (M, D)"""
+def embed_at(encoder: Encoder, data: Data, indices: Tensor, autocast: Autocast = nullcontext) -> Tensor:
+    """The codes of the samples at ``indices`` (M,), float32, in eval mode.  # (M, D)"""
     with evaluating(encoder), autocast():
-        return torch.cat([encoder(data.batch(part)) for part in torch.split(places, CHUNK)]).float()
+        return torch.cat([encoder(data.batch(part)) for part in torch.split(indices, CHUNK)]).float()
 
 
 def _neighbours(x: Tensor) -> Tensor:
@@ -101,15 +101,15 @@ def _neighbours(x: Tensor) -> Tensor:
     return nearest(x, x, NEIGHBOURS, own=torch.arange(len(x), device=x.device)).index
 
 
-def _flat(data: Data, places: Tensor) -> Tensor:
-    """The samples at ``places`` (M,) as rows, as they are or, where they are large, projected.
+def _flat(data: Data, indices: Tensor) -> Tensor:
+    """The samples at ``indices`` (M,) as rows, as they are or, where they are large, projected.
 
     A random projection keeps distances to about 1 / sqrt(DIRECTIONS / 2) of them (Johnson &
     Lindenstrauss 1984).
     """
     width = data.x[0].numel()
-    if len(places) * width <= VALUES:
-        return data.batch(places).flatten(1)
+    if len(indices) * width <= VALUES:
+        return data.batch(indices).flatten(1)
     draw = torch.Generator().manual_seed(0)
     directions = torch.randn((width, DIRECTIONS), generator=draw).to(data.device)
-    return torch.cat([data.batch(part).flatten(1) @ directions for part in torch.split(places, 128)])
+    return torch.cat([data.batch(part).flatten(1) @ directions for part in torch.split(indices, 128)])

@@ -39,9 +39,9 @@ class HeldOut(Extension):
         autocast: Callable[[], AbstractContextManager[Any]],
     ) -> None:
         self.clusterer, self.encoder, self.data, self.autocast = clusterer, encoder, data, autocast
-        self.held, place = mined.held, torch.full((len(data),), -1, device=mined.held.device)
-        place[mined.held] = torch.arange(len(mined.held), device=mined.held.device)
-        self.neighbours = place[mined.held_neighbours]  # (H, l), among those held back
+        self.held, rank = mined.held, torch.full((len(data),), -1, device=mined.held.device)
+        rank[mined.held] = torch.arange(len(mined.held), device=mined.held.device)
+        self.neighbours = rank[mined.held_neighbours]  # (H, l), among those held back
 
     def __call__(self, trainer: Trainer) -> None:
         losses, apart, used = self._losses()
@@ -65,5 +65,5 @@ class HeldOut(Extension):
         used = entropy(logits, clusterer.prior)
         return apart - clusterer.config.entropy * used, apart, used
 
-    def _logits(self, places: Tensor) -> Tensor:
-        return self.clusterer.logits(self.encoder(self.data.batch(places)))
+    def _logits(self, indices: Tensor) -> Tensor:
+        return self.clusterer.logits(self.encoder(self.data.batch(indices)))

@@ -15,7 +15,7 @@ HELD_NEIGHBOURS = 5  # of a sample held back, among those held back
 
 @dataclass(frozen=True)
 class Mined:
-    """Places in the data: trained on (M,) with neighbours (M, k), held back (H,) with neighbours (H, l).
+    """Indices in the data: trained on (M,) with neighbours (M, k), held back (H,) with neighbours (H, l).
 
     Neighbours are of the same part. Where too few samples are there to hold some back, those trained
     on are looked at in their place.
@@ -27,7 +27,7 @@ class Mined:
     held_neighbours: Tensor
 
     def table(self) -> Tensor:
-        """The neighbours of every sample, by its place; -1 behind those of samples held back.  # (N, k)"""
+        """The neighbours of every sample, by its index; -1 behind those of samples held back.  # (N, k)"""
         n = 1 + int(torch.cat([self.train, self.held]).max())
         found = self.train.new_full((n, self.neighbours.shape[1]), -1)
         count = min(self.held_neighbours.shape[1], found.shape[1])
@@ -46,16 +46,16 @@ def mine(z: Tensor, count: int, share: float, seed: int, fewest: int = 8) -> Min
     unit = F.normalize(z.float(), dim=1)
     held = round(share * n)
     if held < fewest or n - held < fewest:
-        places = torch.arange(n, device=z.device)
-        found = _within(unit, places, count)
-        return Mined(places, found, places, found[:, :HELD_NEIGHBOURS])
+        indices = torch.arange(n, device=z.device)
+        found = _within(unit, indices, count)
+        return Mined(indices, found, indices, found[:, :HELD_NEIGHBOURS])
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed)).to(z.device)
     out, kept = order[:held].sort().values, order[held:].sort().values
     return Mined(kept, _within(unit, kept, count), out, _within(unit, out, HELD_NEIGHBOURS))
 
 
-def _within(unit: Tensor, places: Tensor, count: int) -> Tensor:
-    """The places of the nearest among ``places`` (M,) to each of them, itself left out.  # (M, k)"""
-    part = unit[places]
+def _within(unit: Tensor, indices: Tensor, count: int) -> Tensor:
+    """The indices of the nearest among ``indices`` (M,) to each of them, itself left out.  # (M, k)"""
+    part = unit[indices]
     own = torch.arange(len(part), device=part.device)
-    return places[nearest(part, part, count, own=own).index]
+    return indices[nearest(part, part, count, own=own).index]

@@ -24,7 +24,7 @@ from .label import label_again
 from .loss import entropy, inconsistency
 from .mining import HELD_NEIGHBOURS, Mined, mine
 from .prior import choose_prior, is_uneven
-from .sample import Cached, Places, Tuned, View, draw_codes
+from .sample import Cached, Indices, Tuned, View, draw_codes
 from .view import choose_view
 
 SOMEWHAT = 0.95  # of the clusters: where fewer would be as uneven, a prior may be what was wrong
@@ -56,8 +56,8 @@ class SCAN(Heads):
         view = choose_view(c.view, encoder, data, c.flip, "clusterer.view")
         if c.label_epochs == 0:
             return view, None
-        place = "clusterer.label_view"
-        return view, choose_view(c.label_view, encoder, data, c.flip, place, strong=True)
+        named = "clusterer.label_view"
+        return view, choose_view(c.label_view, encoder, data, c.flip, named, strong=True)
 
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Mine neighbours, train the heads in a stage ``scan``, then in a stage ``label`` on what is certain.
@@ -91,7 +91,7 @@ class SCAN(Heads):
         watched = (encoder, data) if c.tune_encoder else (still, coded)
         guard = Guard(
             referee, watched[0], self, watched[1], run,
-            start=Start(baseline.labels[referee.places], weights),
+            start=Start(baseline.labels[referee.indices], weights),
         )  # fmt: skip
         undone = self._learn(codes, mined, *watched, run, guard, baseline)
         if c.label_epochs != 0 and not undone:
@@ -129,11 +129,11 @@ class SCAN(Heads):
         if c.tune_encoder:
             models["encoder"] = encoder
             most = affordable_steps(encoder, data.slice(0, 2), c.batch_size, passes=2)
-        places = Places(torch.arange(len(mined.train), device=data.device), data.device)
+        indices = Indices(torch.arange(len(mined.train), device=data.device), data.device)
         held_out = HeldOut(self, encoder, data, mined, run.autocast)
         best = BestSnapshot(HeldOut.key, restore=True)
         trainer = run.learn(
-            "scan", lambda batch: self.loss(codes, mined, batch), models, places, c, usual=50, most=most,
+            "scan", lambda batch: self.loss(codes, mined, batch), models, indices, c, usual=50, most=most,
             extensions=[held_out, best, guard, Monitor(encoder, self, data, run.autocast)],
         )  # fmt: skip
         self.unsupervised_loss = best.best

@@ -18,8 +18,8 @@ CHUNK_VALUES = 4 * 2**20  # input values in one forward pass
 
 
 @dataclass(frozen=True)
-class Places:
-    """Samples by their places in the data alone: what batches of them are cut from."""
+class Indices:
+    """Samples by their indices in the data alone: what batches of them are cut from."""
 
     x: Tensor  # (M,) int64
     device: torch.device
@@ -28,7 +28,7 @@ class Places:
         return len(self.x)
 
     def batch(self, index: Tensor) -> Tensor:
-        """The places at ``index`` (B,).  # (B,)"""
+        """The indices at ``index`` (B,).  # (B,)"""
         return self.x[index]
 
 
@@ -38,9 +38,9 @@ class Tuned:
     def __init__(self, encoder: Encoder, data: Data, view: View | None) -> None:
         self.encoder, self.data, self.view = encoder, data, view
 
-    def __call__(self, places: Tensor) -> Tensor:
-        """Codes (B, D) of the samples at ``places`` (B,), distorted."""
-        x = self.data.batch(places)
+    def __call__(self, indices: Tensor) -> Tensor:
+        """Codes (B, D) of the samples at ``indices`` (B,), distorted."""
+        x = self.data.batch(indices)
         z: Tensor = self.encoder(x if self.view is None else self.view(x))
         return z
 
@@ -54,10 +54,10 @@ class Cached:
 
     z: Tensor
 
-    def __call__(self, places: Tensor) -> Tensor:
-        """Codes (B, D) of the samples at ``places`` (B,), of one draw each."""
-        draw = torch.randint(len(self.z), places.shape, device=places.device)
-        return self.z[draw, places]
+    def __call__(self, indices: Tensor) -> Tensor:
+        """Codes (B, D) of the samples at ``indices`` (B,), of one draw each."""
+        draw = torch.randint(len(self.z), indices.shape, device=indices.device)
+        return self.z[draw, indices]
 
 
 def draw_codes(

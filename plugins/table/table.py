@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 
-from ...core import Data, Dataset, InvalidData, InvalidSetting, Place, Preparation, Truth, setting, truth_of
+from ...core import Data, Dataset, InvalidData, InvalidSetting, Preparation, Storage, Truth, setting, truth_of
 from ...core.data.scaling import measure, scaled
 from ...core.data.training_range import compare, fitted
 from ...core.errors import unknown
@@ -83,11 +83,11 @@ class Table(Dataset):
         columns = list(zip(*(row for _, row in walk(sheet)), strict=True)) or [()] * len(sheet.header)
         return {name: cells for name, cells in zip(sheet.header, columns, strict=True) if name}
 
-    def load(self, place: Place) -> Data:
+    def load(self, storage: Storage) -> Data:
         """The rows, with the truth where ``labels`` names a column of it."""
         return give_items(self._load(), self.config.items)
 
-    def load_like(self, place: Place, preparation: Preparation) -> Data:
+    def load_like(self, storage: Storage, preparation: Preparation) -> Data:
         """The columns that ``preparation`` names, made as it says; others are ignored.
 
         For a model of rows without names: all columns of numbers, where they are as many.

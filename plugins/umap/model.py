@@ -108,9 +108,9 @@ class UMAP(Encoder):
 
     def forward(self, x: Tensor) -> Tensor:
         """Codes (B, D) of samples (B, *shape)."""
-        return self._place(x) * self.code_scale
+        return self._embed(x) * self.code_scale
 
-    def _place(self, x: Tensor) -> Tensor:
+    def _embed(self, x: Tensor) -> Tensor:
         """Codes as the loss takes them, in whose distances neighbours are about 1 apart."""
         h = self.backbone(self._see(x).unflatten(1, self.shape))  # type: ignore[no-untyped-call]
         with torch.autocast(h.device.type, enabled=False):  # in full precision for the clusterer
@@ -154,7 +154,7 @@ class UMAP(Encoder):
         """The cross-entropy of the edges of an EdgeBatch and of as many times ``negatives`` other pairs."""
         assert isinstance(batch, EdgeBatch)
         x = moved(batch.x, batch.ends, self.config.noise) if self.config.noise else batch.x
-        head, tail = self._place(x)[batch.ends]
+        head, tail = self._embed(x)[batch.ends]
         pull, push = cross_entropy(head, tail, *self._curve)
         report({"pull": pull, "push": push})
         loss: Tensor = pull + self.config.negatives * push

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from deepclust.core import Data, Place
+from deepclust.core import Data, Storage
 from deepclust.core.contract.config import build
 from deepclust.plugins.images.folder import Images
 
@@ -17,13 +17,13 @@ RNG = np.random.default_rng(0)
 
 def load(path="photos", place=None, **settings) -> Data:
     config = build(Images.Config, {"path": str(path), **settings}, "data")
-    return Images(config).load(place or Place(Path("nowhere"), quiet=True))
+    return Images(config).load(place or Storage(Path("nowhere"), quiet=True))
 
 
 def fresh(**settings) -> Data:
     """What a machine gives that has never seen the folder."""
     shutil.rmtree("fresh", ignore_errors=True)
-    return load(place=Place(Path("nowhere"), cache=Path("fresh"), quiet=True), **settings)
+    return load(place=Storage(Path("nowhere"), cache=Path("fresh"), quiet=True), **settings)
 
 
 def save(name, pixels, folder="photos", **options):
