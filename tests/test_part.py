@@ -91,7 +91,11 @@ def test_what_is_written_is_read_again(values):
 @pytest.mark.parametrize(
     ("values", "error", "says"),
     [
-        ({"first": "cea"}, UnknownName, "encoder.first: there is no encoder 'cea'; did you mean 'cae'.*mlp"),
+        (
+            {"first": "sdea"},
+            UnknownName,
+            "encoder.first: there is no encoder 'sdea'; did you mean 'sdae'.*mlp",
+        ),
         ({"second.hiden": "3"}, UnknownName, "'encoder.second.hiden'; did you mean 'encoder.second.hidden'"),
         ({"second.hidden": "wide"}, InvalidSetting, "encoder.second.hidden is 'wide'"),
         ({"second": {"latent_dim": 0}}, InvalidSetting, "encoder.second.latent_dim is 0, .* 1 or more"),

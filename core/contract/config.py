@@ -249,7 +249,10 @@ def convert(value: Any, hint: Any, name: str) -> Any:
         if isinstance(value, str):
             return value
     else:
-        raise TypeError(f"{name}: settings of type {hint} are not supported")
+        raise BrokenPlugin(
+            f"{name} is a setting of type {type_name(hint)}, which there are none of; there are int, float, "
+            "bool, str, Literal, tuple[int, ...], X | None, and Part."
+        )
     raise InvalidSetting(f"{name} is '{value}', but it must be {_article(type_name(hint))}.")
 
 

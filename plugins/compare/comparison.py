@@ -141,7 +141,7 @@ class _Plans:
         found: dict[str, Any] = {"encoder": {}, "clusterer": {}}
         for plan in self.plans.values():
             for kind, chosen in (("encoder", plan.encoder), ("clusterer", plan.clusterer)):
-                found[kind][chosen.entry.component.name] = configs.defaults(chosen.cls.Config)
+                found[kind][chosen.name] = configs.defaults(chosen.cls.Config)
         return {"request": {"settings": found}}
 
     def renew(self, record: dict[str, Any], registry: Registry) -> dict[str, Any]:
@@ -161,7 +161,6 @@ def _resolve(asked: Comparison, registry: Registry) -> _Plans:
     settings: dict[str, Any] = {"encoder": {}, "clusterer": {}}
     for kind, chosen in (("encoder", asked.encoders), ("clusterer", asked.clusterers)):
         for name in chosen:
-            registry.find(kind, name)
             cls = registry.load(kind, name)
             given = asked.settings(kind, name)
             known = settled(cls, given)
@@ -197,14 +196,18 @@ def _describe(asked: Comparison, found: _Plans, storage: Storage, registry: Regi
     common = ("clusters", "device", "precision", "epochs_scale")
     components = [c for p in found.plans.values() for c in (p.encoder, p.clusterer)]
     plugins = {c.entry.component.name: f"{c.entry.distribution} {c.entry.version}" for c in components}
+    code = {c.name: c.entry.version for c in components if not c.entry.plugin}
+    named = {"encoder": asked.encoders, "clusterer": asked.clusterers, "evaluator": asked.base.evaluators}
     return {
         "request": {
-            "encoders": list(asked.encoders),
-            "clusterers": list(asked.clusterers),
-            "evaluators": list(asked.base.evaluators),
+            **{
+                f"{kind}s": [registry.find(kind, n).component.name for n in names]
+                for kind, names in named.items()
+            },
             "seeds": list(asked.seeds),
             **{key: record["request"][key] for key in common},
             "settings": found.settings,
+            **({"code": code} if code else {}),  # of classes that no plugin offers
         },
         "data": record["data"],
         "versions": {**record["versions"], "plugins": {**record["versions"]["plugins"], **plugins}},

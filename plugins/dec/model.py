@@ -95,7 +95,8 @@ class DEC(Clusterer):
         first = self.config.init.known().cls
         if first is None or not has_ability(first, HasCenters):
             raise InvalidSetting(
-                f"clusterer.init is '{self.config.init}', which has no centers to start from; 'kmeans' has."
+                f"clusterer.init is '{self.config.init}', which has no centers to start from (`centers: "
+                "Tensor` in its class); 'kmeans' has."
             )
 
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:

@@ -21,7 +21,6 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ...core.contract import config as configs
 from ...core.contract.interfaces import Encoder, Storage
-from ...core.contract.reference import name_of
 from ...core.contract.registry import installed
 from ...core.data.data import Data, arrange, kept_type, tensor_over, truth_of
 from ...core.data.scaling import Scale, check_integers, scaled
@@ -239,6 +238,8 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
     def __setstate__(self, state: dict[str, Any]) -> None:
         """As it was; the model is on ``device`` where this machine has it, else on the CPU."""
         super().__setstate__(state)
+        for part in ("encoder", "clusterer"):  # the model names a class, which may have come with the pickle
+            _reference(getattr(self, part), part)
         if "_bundle" in state:
             del self._bundle  # the bytes, until they are a model
             try:
@@ -351,11 +352,11 @@ class DeepClustering(ClassNamePrefixFeaturesOutMixin, TransformerMixin, ClusterM
 
 
 def _reference(given: Any, part: str) -> Any:
-    """The name of a component; the reference of a class, and of an encoder's instance that of its class."""
+    """The name of a component: of a class and of an encoder's instance that by which the class is found."""
     if isinstance(given, type):
-        return name_of(given)
+        return installed().name_of(part, given)
     if part == "encoder" and isinstance(given, Encoder):
-        return name_of(type(given))
+        return installed().name_of(part, type(given))
     if isinstance(given, torch.nn.Module):
         raise InvalidSetting(f"{part} is an instance of {type(given).__name__}; give the class.")
     return given
