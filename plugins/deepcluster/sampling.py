@@ -24,7 +24,7 @@ class UniformBatches(Batches):
         self.labels = labels
 
     def order(self, generator: torch.Generator) -> Tensor:
-        """N indices of samples: clusters are there equally often up to one, and so are the samples of each."""
+        """N indices of samples: clusters are there equally often up to one, and so are those of each."""
         labels = self.labels().cpu()
         sizes = torch.bincount(labels)
         members = torch.split(labels.argsort(stable=True), sizes.tolist())

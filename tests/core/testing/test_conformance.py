@@ -10,7 +10,7 @@ from deepclust.core import Storage
 from deepclust.core.contract.registry import GROUP, Registry
 from deepclust.core.testing import check_clusterer, check_dataset, check_encoder, check_evaluator
 
-EXAMPLE = Path(__file__).parent.parent / "examples" / "plugin"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "plugin"
 
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (3, 6, 5), (7,)])

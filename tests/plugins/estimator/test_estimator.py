@@ -30,7 +30,7 @@ from deepclust.core.contract.registry import installed
 from deepclust.core.errors import DeepclustError, OccupiedFolder, TrainingFailed
 from made_estimator import QUICK, X, Y, quick
 
-DOCS = Path(__file__).parent.parent / "docs" / "python.md"
+DOCS = Path(__file__).parents[3] / "docs" / "python.md"
 
 
 @pytest.fixture
