@@ -16,7 +16,6 @@ import torch
 from sklearn.base import clone
 from torch import nn
 
-import deepclust as package
 from deepclust import DeepClustering
 from deepclust.core import Encoder, setting
 from deepclust.core.errors import DeepclustError, InvalidData, InvalidSetting
@@ -236,7 +235,7 @@ def test_a_class_of_a_function_works_here_and_is_said_to_be_lost_elsewhere(tmp_p
 
 
 def test_the_model_of_the_docs_runs(mine):
-    page = (Path(package.__file__).parent / "docs/plugins.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs/plugins.md").read_text(encoding="utf-8")
     (mine / "dense.py").write_text(re.search(r"```python\n# mymodel.py\n(.*?)```", page, re.S)[1])
     pair = ["--encoder", "./dense.py:Dense", "--clusterer", "kmeans", "-s", "encoder.lr=3e-4"]
     deepclust("run", "--data", "x.npy", *pair, *FEW, "--epochs-scale", "0.02", "--out", "run")

@@ -21,7 +21,7 @@ from deepclust.core.data.scaling import scaled
 from deepclust.core.errors import BrokenPlugin
 from made_command import deepclust
 
-DOCS = Path(package.__file__).parent / "docs/plugins.md"
+DOCS = Path(__file__).parents[3] / "docs/plugins.md"
 TINY = [
     "--encoder", "sdae", "--clusterer", "kmeans", "--evaluator", "clustering", "--clusters", "3",
     "--epochs-scale", "0.1", "-s", "encoder.hidden=16", "-s", "encoder.latent_dim=3", "--device", "cpu",
