@@ -13,7 +13,7 @@ from ..contract.assignment import NOISE
 from ..contract.interfaces import Clusterer, Encoder
 from ..contract.reference import short
 from ..data.data import Data
-from ..errors import BrokenPlugin, DeepclustError
+from ..errors import BrokenPlugin, DeepclustError, TrainingFailed
 from ..toolbox.inference import evaluating
 from ..words import counted
 
@@ -30,11 +30,16 @@ def source(record: Mapping[str, Any], kind: str) -> str:
 
 @contextmanager
 def called(who: str, doing: str) -> Iterator[None]:
-    """Note on an error that nobody foresaw whose it is. who: as ``source``. doing: such as ``"fit"``."""
+    """Note on an error that nobody foresaw whose it is. who: as ``source``. doing: such as ``"fit"``.
+
+    Raises TrainingFailed where the plugin would end the process.
+    """
     try:
         yield
     except (DeepclustError, OSError):
         raise
+    except SystemExit as error:
+        raise TrainingFailed(f"{who} ended the process in {doing} (exit code {error.code}).") from error
     except Exception as error:
         error.add_note(f"{who} failed in {doing}")
         raise

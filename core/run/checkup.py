@@ -226,13 +226,13 @@ def found_clusters(clusterer: Clusterer, name: str) -> int:
     Raises TrainingFailed where it is none, BrokenPlugin where it is no number.
     """
     n_clusters = clusterer.n_clusters
-    if not isinstance(n_clusters, int):
+    if type(n_clusters) is not int:
         raise BrokenPlugin(
             f"{name} says after its fit that n_clusters is {n_clusters!r}; it must be an int: say int(...)."
         )
     if n_clusters < 1:
         raise TrainingFailed(
-            f"{name} found no cluster: all samples are noise to it; see its settings with "
+            f"{name} found no cluster, or its fit did not set n_clusters; see its settings with "
             f"`deepclust info {name}`."
         )
     return n_clusters

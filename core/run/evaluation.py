@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import math
 from collections.abc import Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,7 +89,10 @@ def evaluate(
     for name in (n for n in names if n in evaluators):
         notices = [text for text in protocol.pop("notices", []) if not text.startswith(_failure(name))]
         before = {n: scores[n] for n in names[: names.index(name)] if n in scores}
-        seen = replace(result, scores=before, protocol=_noticed(protocol, notices), health=health)
+        seen = replace(  # copies: nothing that one changes is kept
+            result, scores=deepcopy(before), record=deepcopy(result.record), health=health,
+            protocol=_noticed(protocol, notices),
+        )  # fmt: skip
         with phase(f"the evaluator '{name}'"):
             checkpoint.seed_everything(Run(result.folder, result.seed).seed_for(f"evaluators/{name}"))
             try:

@@ -9,7 +9,7 @@ import torch
 from ..contract.interfaces import Clusterer, Encoder
 from ..data.data import Data
 from ..engine import checkpoint
-from ..errors import InvalidData
+from ..errors import BrokenPlugin, InvalidData
 from ..words import one_line
 from .boundary import called
 from .plan import Plan
@@ -21,6 +21,11 @@ def make_encoder(plan: Plan, data: Data, work: Run, start: Encoder | None) -> En
     checkpoint.seed_everything(work.child("encoder").seed_for("weights"))
     with called(plan.encoder.source, "its constructor"):
         encoder: Encoder = plan.encoder.cls(plan.encoder.config, data.shape)
+    if type(getattr(encoder, "latent_dim", None)) is not int:
+        raise BrokenPlugin(
+            f"{plan.encoder.source} does not say how many values its codes have: its constructor must set "
+            "self.latent_dim to an int."
+        )
     if start is not None:
         try:
             encoder.load_state_dict(start.state_dict())

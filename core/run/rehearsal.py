@@ -71,7 +71,7 @@ def rehearse(
                 if table.total < SOON:
                     break
             return table
-    except Exception:  # whatever it is, the run itself will say it
+    except (Exception, SystemExit):  # whatever it is, the run itself will say it
         return None
     finally:
         checkpoint.set_rng_state(states)

@@ -70,7 +70,8 @@ def assign(
     parts, own = [], _own_centers(clusterer, z)
     with evaluating(clusterer):
         for rows in torch.split(z, batch_size):
-            labels, q = clusterer.predict(rows), clusterer(rows)  # (B,), (B, K)
+            # of copies, as a plugin may work in place
+            labels, q = clusterer.predict(rows.clone()), clusterer(rows.clone())  # (B,), (B, K)
             check_answer(clusterer, labels, q, len(rows), who or type(clusterer).__name__)
             confidence = q.amax(dim=1).masked_fill(labels == NOISE, 0)
             second_confidence, second = _but(q, labels, -1).max(dim=1)  # below any soft assignment

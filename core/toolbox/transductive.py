@@ -61,7 +61,7 @@ class Transductive(Clusterer):
         Raises BrokenPlugin for labels that are none, TrainingFailed where all is noise.
         """
         z = embed(encoder, data, autocast=run.autocast)
-        found = self.labels_of(z.cpu().numpy(), run.seed_for("labels"))
+        found = self.labels_of(z.cpu().numpy().copy(), run.seed_for("labels"))
         labels = torch.from_numpy(self._check(found, len(z))).to(z.device)
         self.n_clusters = max(self.n_clusters, int(labels.max()) + 1)
         if self.finds_n_clusters:

@@ -36,6 +36,8 @@ def deepclust_encoders():
     yield Component("same", "MODULE.model:Same", "the values themselves")
     yield Component("spoiling", "MODULE.model:Spoiling", "changes what it is given")
     yield Component("failing", "MODULE.model:Failing", "raises")
+    yield Component("leaving", "MODULE.model:Leaving", "ends the process")
+    yield Component("silent", "MODULE.model:Silent", "says no latent_dim")
     yield Component("wide", "MODULE.model:Wide", "has other dimensions than it says")
 """
 MODEL = """
@@ -81,6 +83,15 @@ class Spoiling(Same):
 class Failing(Same):
     def fit(self, data, run):
         raise KeyError("moon")
+
+class Leaving(Same):
+    def fit(self, data, run):
+        raise SystemExit(0)
+
+class Silent(Same):
+    def __init__(self, config, shape):
+        super().__init__(config, shape)
+        del self.latent_dim
 
 class Wide(Same):
     def forward(self, x):
@@ -320,6 +331,29 @@ def test_an_error_in_a_plugin_names_it(tmp_path, others):
     said = deepclust(*given, code=1).output
     assert "encoder 'failing' (deepclust-others 2.0) failed in fit: KeyError: 'moon'" in said
     Path(re.search(r"traceback is in '([^']+)'", said)[1]).unlink()
+
+
+@pytest.mark.parametrize(
+    ("encoder", "code", "said"),
+    [
+        ("leaving", 1, "encoder 'leaving' (deepclust-others 2.0) ended the process in fit (exit code 0)."),
+        ("silent", 2, "encoder 'silent' (deepclust-others 2.0) does not say how many values its codes have"),
+    ],
+)
+def test_a_plugin_that_leaves_or_says_too_little_is_named(tmp_path, others, encoder, code, said):
+    given = ["run", "--encoder", encoder, "--clusterer", "kmeans", "--out", tmp_path / "run"]
+    assert said in " ".join(deepclust(*given, code=code).output.split())
+
+
+def test_a_clusterer_that_works_in_place_changes_no_codes():
+    class InPlace(Says):
+        def forward(self, z):
+            z.mul_(0)
+            return self.q
+
+    z = torch.arange(4.0).view(2, 2)
+    assign(InPlace(torch.tensor([1, 0]), GOOD), z)
+    assert z.tolist() == [[0, 1], [2, 3]]
 
 
 class Says(Clusterer):

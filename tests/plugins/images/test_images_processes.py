@@ -86,7 +86,7 @@ def test_ctrl_c_and_then_another_folder(change, decoded, monkeypatch):
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from deepclust.core import Place
+from deepclust.core import Storage
 from deepclust.plugins.images import cache, decoding, index, pool
 from deepclust.plugins.images.folder import Images, ImagesConfig
 
@@ -112,7 +112,7 @@ if where == "cleaning":
     index.Index.write = lambda self, path, shape: (
         write(self, path, shape), path.name == "index.npz" and kill()
     )
-place = Place(Path("nowhere"), cache=Path(sys.argv[2]), quiet=True)
+place = Storage(Path("nowhere"), cache=Path(sys.argv[2]), quiet=True)
 data = Images(ImagesConfig(path="photos", max_skipped=0.5)).load(place)
 print(data.fingerprint(), len(calls))
 """
