@@ -291,7 +291,7 @@ def _restore(model: Any, part: str, tensors: Mapping[str, Tensor]) -> Any:
 
 def check_codes(z: Tensor, of: str) -> None:
     """Raise InvalidData for codes z (N, D) that are not finite, of what samples being in ``of``."""
-    bad = (~torch.isfinite(z)).any(dim=1)
+    bad = torch.cat([(~torch.isfinite(rows)).any(dim=1) for rows in torch.split(z, 65536)])
     if count := int(bad.sum()):
         raise InvalidData(
             f"{of}: the codes of {count:,} of {len(z):,} samples are not finite, first those of sample "

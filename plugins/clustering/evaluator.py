@@ -83,7 +83,8 @@ class Clustering(Evaluator):
 
     def _compactness(self, result: Result) -> dict[str, float]:
         placed = result.labels != NOISE
-        z, labels = result.z[placed], result.labels[placed]
+        z = result.z if placed.all() else result.z[placed]  # a copy of many codes may not fit
+        labels = result.labels[placed]
         found, n = len(np.unique(labels)), len(labels)
         if not 2 <= found < n:
             return {}

@@ -5,8 +5,9 @@ where |x| is large beside the distances, so the data are centred first, and the 
 (inertia, the distances of `assign`) are summed from the differences themselves.
 
 `memory_bytes` bounds the arrays made anew for each chunk of samples (scores, masks, differences),
-a chunk being one sample at least. Beside them stay a centred copy of x (N, D), per restart a label
-and a distance of each sample (R, N), and on the CPU 2^18 numbers gathered from moving samples.
+a chunk being one sample at least. Beside them stay a centred copy of x (N, D) unless x may be
+overwritten, per restart a label and a distance of each sample (R, N), and on the CPU 2^18 numbers
+gathered from moving samples.
 """
 
 import math
@@ -63,14 +64,15 @@ def kmeans(
     tol: float = 1e-4,
     seed: int = 0,
     memory_bytes: int = MEMORY_BYTES,
+    overwrite: bool = False,
 ) -> KMeansResult:
     """Cluster x (N, D) into n_clusters and keep the restart with the least inertia.
 
     A restart ends when no label changes, when its centres move (squared, summed) by at most tol
     times the mean variance of the columns of x, or after max_iter updates. Labels name the nearest
-    of the centres returned, bar rounding. Equal seeds give equal results on one machine. Raises
-    ValueError for data that are not a finite (N, D) float32 or float64 tensor, for n_clusters
-    outside 1..N and for n_init or max_iter below 1.
+    of the centres returned, bar rounding. overwrite: whether x may be centred in its place. Equal
+    seeds give equal results on one machine. Raises ValueError for data that are not a finite (N, D)
+    float32 or float64 tensor, for n_clusters outside 1..N and for n_init or max_iter below 1.
     """
     _check(x)
     if not 1 <= n_clusters <= len(x):
@@ -81,7 +83,7 @@ def kmeans(
     if n_init < 1 or max_iter < 1:
         raise ValueError(f"k-means got n_init={n_init}, max_iter={max_iter}; give 1 or more")
     mean = x.mean(0)  # (D,)
-    x = (x - mean).contiguous()
+    x = (x.sub_(mean) if overwrite else x - mean).contiguous()
     tol *= _row_norms(x, memory_bytes).mean(dtype=_wide(x)).item() / x.shape[1]
     generator = torch.Generator().manual_seed(seed)
     starts = kmeans_plusplus(x, n_clusters, n_init, generator, memory_bytes)

@@ -56,7 +56,7 @@ class KMeans(Clusterer):
 
     def fit(self, encoder: Encoder, data: Data, run: Run) -> Self:
         """Cluster ``encoder``'s codes of all samples; the encoder stays as it is."""
-        z = embed(encoder, data, autocast=run.autocast)
+        z = embed(encoder, data, autocast=run.autocast)  # of no use afterwards
         found = self._cluster(z, run)
         self.centers = found.centers.to(z)
         self.spread = torch.tensor(max(found.inertia / z.numel(), 1e-12), device=z.device)
@@ -72,7 +72,7 @@ class KMeans(Clusterer):
             return self._cluster_by_sklearn(z.cpu().numpy(), seed, run.quiet)
         return lloyd.kmeans(
             z, self.n_clusters, n_init=c.n_init, max_iter=c.max_iter, tol=c.tol, seed=seed,
-            memory_bytes=c.memory_mb * 2**20,
+            memory_bytes=c.memory_mb * 2**20, overwrite=True,
         )  # fmt: skip
 
     def _cluster_by_sklearn(self, z: np.ndarray, seed: int, quiet: bool) -> lloyd.KMeansResult:
